@@ -1,0 +1,58 @@
+# Holdfast: `make` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help install demo up test test-unit test-long check format lock bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: $(STAMP) ## Make .venv with the locked requirements (does nothing the second time)
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: install ## Run 2,000 real grocery baskets through the whole system
+	$(BIN)/holdfast demo
+
+up: install ## Start the whole system here, until Ctrl-C
+	$(BIN)/holdfast up
+
+test: install ## Run every test: unit, contracts, integration, end to end
+	$(PYTEST) -m "not long"
+
+test-unit: install ## Run the tests that need no Kafka and no Postgres (seconds)
+	$(PYTEST) tests/unit tests/contracts
+
+test-long: install ## Run the long variants too (many minutes)
+	$(PYTEST)
+
+check: install ## Formatting, lint, types, import rules, spelling, migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/squawk --config .squawk.toml services/*/migrations/*.sql
+
+format: install ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" --all-extras pyproject.toml --output-file requirements.lock
+
+bench: install ## Measure: figures as a table and as JSON
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what these targets made
+	rm -rf .venv .holdfast .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

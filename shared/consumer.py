@@ -1,0 +1,295 @@
+"""How does a service hear the others: a batch at a time, once each, and nothing skipped in silence?
+
+One poll is one batch is one transaction: inbox, handler and dead letters together. Only then are offsets committed,
+and lazily, since the inbox makes a redelivery harmless. While Postgres is away the partitions are paused and polling
+goes on, so that the group does not think this member dead.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from shared import inbox, metrics, outbox
+from shared.backoff import Backoff
+from shared.database import Connection, Database, is_transient
+from shared.envelope import (
+    REDRIVE_GROUP_HEADER,
+    REDRIVE_HEADER,
+    Message,
+    Record,
+    Refusal,
+    Undecodable,
+    decode,
+    decode_structured,
+    header,
+    is_structured,
+    message_id,
+)
+from shared.errors import HoldfastError, Unavailable
+from shared.events import CATALOGUE, COMMANDS_TOPIC, Wire
+from shared.health import Health
+from shared.kafka import GroupConsumer, GroupLimits, is_kafka_error
+from shared.logging import get_logger
+from shared.outbox import DeadLetter
+from shared.settings import KafkaSettings
+from shared.splitting import apply_splitting
+from shared.worker import wait_for_any
+
+_log = get_logger()
+_POLL_SECONDS = 0.2
+_PROBE_SECONDS = 2.0
+
+Handle = Callable[[Connection, Sequence[Message[Any]]], Awaitable[Sequence[Refusal]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerLimits:
+    """How a consumer paces itself; a batch over half of `records_max` is followed by a pause, so the next is large."""
+
+    group: GroupLimits = field(default_factory=GroupLimits)
+    pause_seconds: float = 0.03
+    offsets_interval_seconds: float = 1.0
+
+
+class Sorter:
+    """Tells, by `ce_type` alone, what a group wants of what it reads, and decodes only that."""
+
+    def __init__(self, group: str, consumed: Sequence[type[Wire]]) -> None:
+        self._group = group
+        self._group_header = group.encode()
+        self.topics = sorted({model.topic for model in consumed})
+        self._wanted = {
+            topic: {model.type.encode(): model for model in consumed if model.topic == topic}
+            for topic in self.topics
+        }
+        self._known = {topic: {name.encode() for name in CATALOGUE[topic]} for topic in self.topics}
+
+    def sort(self, records: Sequence[Record]) -> list[Message[Wire] | DeadLetter]:
+        """Return what has to be handled or refused, in order; the rest is passed over and counted."""
+        taken = []
+        for record in records:
+            item = self._sort_one(record)
+            if item is not None:
+                taken.append(item)
+        metrics.MESSAGES.labels(self._group, "passed").inc(len(records) - len(taken))
+        return taken
+
+    def _sort_one(self, record: Record) -> Message[Wire] | DeadLetter | None:
+        kind = header(record.headers, "ce_type")
+        model = self._wanted[record.topic].get(kind) if kind is not None else None
+        if model is None and kind in self._known[record.topic]:
+            return None
+        redriven_for = header(record.headers, REDRIVE_GROUP_HEADER)
+        if (
+            redriven_for not in {None, self._group_header}
+            and header(record.headers, REDRIVE_HEADER) is not None
+        ):
+            return None
+        try:
+            if model is not None:
+                return decode(record, model, group=self._group)
+            return self._sort_unknown(record, kind)
+        except Undecodable as error:
+            return DeadLetter(record, message_id(record), error.reason, error.detail)
+
+    def _sort_unknown(self, record: Record, kind: bytes | None) -> Message[Wire] | None:
+        """Decode a structured command, pass over a type of the future, and refuse the rest."""
+        if record.topic == COMMANDS_TOPIC:
+            if kind is None and is_structured(record):
+                return decode_structured(record, CATALOGUE[COMMANDS_TOPIC], group=self._group)
+            detail = "ce_type is missing" if kind is None else f"unknown type {kind!r}"
+            raise Undecodable(detail)
+        if not kind or not kind.isascii() or not kind.decode("ascii").isprintable():
+            detail = "ce_type is missing" if kind is None else "ce_type cannot be read"
+            raise Undecodable(detail)
+        metrics.MESSAGES.labels(self._group, "unknown").inc()
+        return None
+
+
+class Consumer:
+    """Feeds a handler from the topics of the events it consumes. A part of a service."""
+
+    def __init__(
+        self,
+        group: str,
+        consumed: Sequence[type[Wire]],
+        handle: Handle,
+        *,
+        database: Database,
+        kafka: KafkaSettings,
+        limits: ConsumerLimits,
+        health: Health,
+    ) -> None:
+        self.name = f"consumer:{group}"
+        self._group = group
+        self._sorter = Sorter(group, consumed)
+        self._handle = handle
+        self._database = database
+        self._kafka = kafka
+        self._limits = limits
+        self._health = health
+        self._backoff = Backoff(seconds_min=0.1, seconds_max=5.0)
+        self._in_hand = asyncio.Lock()
+        self._done: dict[tuple[str, int], int] = {}
+        self._committed_at = 0.0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Take batches until told to stop; a group that cannot be joined is tried again for ever."""
+        failures = 0
+        while not stopping.is_set():
+            consumer = GroupConsumer(
+                self._kafka,
+                group=self._group,
+                topics=self._sorter.topics,
+                limits=self._limits.group,
+                before_revoked=lambda: self._drain(consumer),  # noqa: B023 (called only while this one is open)
+            )
+            try:
+                await consumer.open()
+                self._health.up("kafka")
+                failures = 0
+                await self._consume(consumer, stopping)
+            except Exception as error:
+                if not (isinstance(error, Unavailable) or is_kafka_error(error)):
+                    raise
+                failures += 1
+                self._health.down("kafka", repr(error))
+                _log.warning("consumer_disconnected", group=self._group, error=repr(error), failures=failures)
+                await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
+            finally:
+                await consumer.close()
+
+    async def _consume(self, consumer: GroupConsumer, stopping: asyncio.Event) -> None:
+        probe = asyncio.create_task(self._probe(consumer), name=f"{self.name}:probe")
+        try:
+            while not stopping.is_set():
+                records = await consumer.poll(_POLL_SECONDS)
+                if records:
+                    async with self._in_hand:
+                        await self._take(consumer, records, stopping)
+                await self._commit_when_due(consumer)
+                if len(records) * 2 > self._limits.group.records_max:
+                    await asyncio.sleep(self._limits.pause_seconds)
+        finally:
+            probe.cancel()
+            await self._commit(consumer)
+
+    async def _probe(self, consumer: GroupConsumer) -> None:
+        """Keep saying whether Kafka answers: a consumer without brokers looks just like one without messages."""
+        while True:
+            if await consumer.is_up(_PROBE_SECONDS):
+                self._health.up("kafka")
+            else:
+                self._health.down("kafka", "no broker answers")
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    async def _drain(self, consumer: GroupConsumer) -> None:
+        """Finish what is in hand and say so before partitions move to another member."""
+        async with self._in_hand:
+            await self._commit(consumer)
+
+    async def _take(
+        self, consumer: GroupConsumer, records: Sequence[Record], stopping: asyncio.Event
+    ) -> None:
+        """Have one poll handled, however long its database is away."""
+        items = self._sorter.sort(records)
+        tries = 0
+        while items:
+            try:
+                await apply_splitting(items, self.apply, is_transient=is_transient, refuse=self._refuse)
+                break
+            except Exception as error:
+                if stopping.is_set():
+                    return
+                tries += 1
+                metrics.RETRIES.labels(self.name).inc()
+                self._health.down(self.name, repr(error))
+                _log.warning(
+                    "batch_retried", group=self._group, error=repr(error), tries=tries, items=len(items)
+                )
+                await consumer.keep_alive(self._backoff.seconds(tries))
+        if tries:
+            consumer.resume()
+        self._health.up(self.name)
+        for record in records:
+            self._done[record.topic, record.partition] = record.offset + 1
+
+    async def apply(self, items: Sequence[Message[Wire] | DeadLetter]) -> None:
+        """Apply a batch in one transaction: inbox, handler, dead letters."""
+        messages = [item for item in items if isinstance(item, Message)]
+        undecodable = [item for item in items if isinstance(item, DeadLetter)]
+        metrics.BATCH_SIZE.labels(self.name).observe(len(items))
+        with metrics.BATCH_SECONDS.labels(self.name).time():
+            async with self._database.transaction() as tx:
+                new = await inbox.claim(tx, self._group, messages) if messages else []
+                refusals = await self._handle(tx, new) if new else []
+                await self._bury(tx, [_letter(refusal) for refusal in refusals], undecodable)
+        outcomes = metrics.MESSAGES
+        outcomes.labels(self._group, "handled").inc(len(new) - len(refusals))
+        outcomes.labels(self._group, "duplicate").inc(len(messages) - len(new))
+
+    async def _bury(self, tx: Connection, refused: list[DeadLetter], undecodable: list[DeadLetter]) -> None:
+        """Write dead letters: for what the handler refused, and for what could not be decoded and is new."""
+        if refused:
+            await inbox.bury(tx, self._group, [letter.event_id for letter in refused])
+        letters = list(refused)
+        if undecodable:
+            new = await inbox.insert_processed_events(
+                tx, self._group, {letter.event_id for letter in undecodable}, "dead"
+            )
+            letters += [
+                letter for letter in undecodable if letter.event_id in new or _is_redriven(letter.record)
+            ]
+        if not letters:
+            return
+        await outbox.add_dead_letters(tx, letters, group=self._group, at=datetime.now(UTC))
+        for letter in letters:
+            metrics.DEAD_LETTERS.labels(self._group, letter.reason).inc()
+            _log.warning(
+                "dead_letter",
+                group=self._group,
+                event_id=str(letter.event_id),
+                reason=letter.reason,
+                error=letter.detail,
+                topic=letter.record.topic,
+                partition=letter.record.partition,
+                offset=letter.record.offset,
+            )
+
+    async def _refuse(self, item: Message[Wire] | DeadLetter, error: Exception) -> None:
+        """Divert a message that fails even alone."""
+        _log.error("message_failed", group=self._group, event_id=str(item.event_id), exc_info=error)
+        if isinstance(item, DeadLetter) or item.record is None:
+            raise error
+        reason = error.reason if isinstance(error, HoldfastError) else "handler_failed"
+        letter = DeadLetter(item.record, item.event_id, reason, f"{type(error).__name__}: {error}")
+        async with self._database.transaction() as tx:
+            claimed = await inbox.claim(tx, self._group, [item])
+            if claimed:
+                await self._bury(tx, [letter], [])
+
+    async def _commit_when_due(self, consumer: GroupConsumer) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._done and now - self._committed_at >= self._limits.offsets_interval_seconds:
+            self._committed_at = now
+            await self._commit(consumer)
+
+    async def _commit(self, consumer: GroupConsumer) -> None:
+        done, self._done = self._done, {}
+        if done and not await consumer.commit(done):
+            # Normal after a rebalance: whoever reads on from the old offset finds the inbox.
+            _log.info("offsets_not_committed", group=self._group)
+
+
+def _letter(refusal: Refusal) -> DeadLetter:
+    message = refusal.message
+    if message.record is None:
+        detail = f"{refusal.reason}: {refusal.detail}"
+        raise HoldfastError(detail)
+    return DeadLetter(message.record, message.event_id, refusal.reason, refusal.detail)
+
+
+def _is_redriven(record: Record) -> bool:
+    return header(record.headers, REDRIVE_HEADER) is not None

@@ -1,0 +1,185 @@
+"""How do the services reach Postgres?
+
+The only module that imports asyncpg. A pool with named limits, one `transaction()` for the edges, and one answer to
+the question which errors pass by themselves.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from shared.errors import HoldfastError, Unavailable
+
+__all__ = [
+    "Connection",
+    "Database",
+    "DatabaseOptions",
+    "DedicatedConnection",
+    "Row",
+    "connect",
+    "is_transient",
+]
+
+Row: TypeAlias = asyncpg.Record
+DedicatedConnection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+# Batches differ in size by three orders of magnitude and tables start out empty and never analysed, so a plan that was
+# cached early can be ruinous later: planning each time costs far less than one sequential scan.
+_SESSION_SETTINGS = {
+    "plan_cache_mode": "force_custom_plan",
+    "jit": "off",
+    "random_page_cost": "1.1",
+    "timezone": "UTC",
+}
+
+_TRANSIENT: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,
+)
+# Misuse of the driver by our own code also arrives as an InterfaceError; bad values are not going to pass by themselves.
+_NOT_TRANSIENT: tuple[type[BaseException], ...] = (asyncpg.exceptions.DataError,)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same work may succeed when it is simply done again."""
+    if isinstance(error, HoldfastError):
+        return error.transient
+    return isinstance(error, _TRANSIENT) and not isinstance(error, _NOT_TRANSIENT)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """The limits of one service's pool."""
+
+    dsn: str
+    pool_size_max: int = 6
+    acquire_timeout_seconds: float = 5.0
+    connect_timeout_seconds: float = 5.0
+    statement_timeout_seconds: float = 30.0
+    lock_timeout_seconds: float = 5.0
+    application_name: str = "holdfast"
+
+    def session_settings(self) -> dict[str, str]:
+        """Return the settings that every session of the pool starts with."""
+        return {
+            **_SESSION_SETTINGS,
+            "application_name": self.application_name,
+            "statement_timeout": f"{round(self.statement_timeout_seconds * 1000)}ms",
+            "lock_timeout": f"{round(self.lock_timeout_seconds * 1000)}ms",
+            "idle_in_transaction_session_timeout": f"{round(self.statement_timeout_seconds * 2000)}ms",
+        }
+
+
+class Database:
+    """A service's own database: `async with database.transaction() as tx` is one unit of work."""
+
+    def __init__(self, options: DatabaseOptions) -> None:
+        self._options = options
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Where the database is."""
+        return self._options.dsn
+
+    async def open(self) -> None:
+        """Connect; raise `Unavailable` if the database does not answer."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._options.dsn,
+                min_size=1,
+                max_size=self._options.pool_size_max,
+                timeout=self._options.connect_timeout_seconds,
+                command_timeout=self._options.statement_timeout_seconds + 5,
+                server_settings=self._options.session_settings(),
+                init=_prepare,
+            )
+        except _TRANSIENT as error:
+            detail = f"the database does not answer: {error!r}"
+            raise Unavailable(detail) from error
+
+    async def close(self, timeout_seconds: float = 5.0) -> None:
+        """Close all connections, by force after a while."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            import asyncio  # noqa: PLC0415 (only the close needs a deadline)
+
+            async with asyncio.timeout(timeout_seconds):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Open one READ COMMITTED transaction, committed at the end of the block and rolled back by any error."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection without a transaction, for single reads."""
+        if self._pool is None:
+            raise Unavailable
+        async with self._pool.acquire(timeout=self._options.acquire_timeout_seconds) as connection:
+            yield connection
+
+    async def is_up(self) -> bool:
+        """Tell whether the database answers a trivial question."""
+        try:
+            async with self.connection() as connection:
+                await connection.fetchval("SELECT 1", timeout=self._options.acquire_timeout_seconds)
+        except Exception as error:
+            if is_transient(error):
+                return False
+            raise
+        return True
+
+
+async def connect(
+    dsn: str, *, timeout_seconds: float = 5.0, application_name: str = "holdfast"
+) -> DedicatedConnection:
+    """Open a connection outside any pool: for LISTEN, session locks and operators.
+
+    Raises:
+        Unavailable: the database does not answer.
+    """
+    try:
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=timeout_seconds,
+            server_settings={**_SESSION_SETTINGS, "application_name": application_name},
+        )
+    except _TRANSIENT as error:
+        detail = f"the database does not answer: {error!r}"
+        raise Unavailable(detail) from error
+    await _prepare(connection)
+    return connection
+
+
+async def _prepare(connection: Any) -> None:
+    """Read and write jsonb and json as Python objects."""
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            encoder=lambda value: orjson.dumps(value).decode(),
+            decoder=orjson.loads,
+        )

@@ -1,0 +1,133 @@
+"""How do outbox rows reach Kafka, each at least once and in order?
+
+One leader per database, elected by a session advisory lock on the very connection that reads and deletes the rows: a
+leader that has lost its session can delete nothing. It always takes the oldest rows; a cursor on `id` would pass over
+rows whose transaction commits late.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from shared import metrics, outbox
+from shared.backoff import Backoff
+from shared.database import DedicatedConnection, connect, is_transient
+from shared.errors import Unavailable
+from shared.health import Health
+from shared.kafka import Publisher, is_kafka_error
+from shared.logging import get_logger
+from shared.outbox import OutboxRow
+from shared.settings import KafkaSettings
+from shared.worker import wait_for_any
+
+_log = get_logger()
+_LOCK = 4_846_318_150_227_002
+_BUSY_ROWS = 200
+_BUSY_PAUSE_SECONDS = 0.02
+_UNSENDABLE_PAUSE_SECONDS = 60.0
+
+
+class Relay:
+    """Empties the outbox of one database while it leads, and waits to lead otherwise. A part of a service."""
+
+    def __init__(
+        self,
+        dsn: str,
+        kafka: KafkaSettings,
+        *,
+        name: str,
+        health: Health,
+        rows_max: int = 2_000,
+        interval_seconds: float = 1.0,
+    ) -> None:
+        self.name = "relay"
+        self._dsn = dsn
+        self._kafka = kafka
+        self._client_id = f"{name}-relay"
+        self._health = health
+        self._rows_max = rows_max
+        self._interval_seconds = interval_seconds
+        self._woken = asyncio.Event()
+        self._backoff = Backoff(seconds_min=0.1, seconds_max=5.0)
+        self._unsendable: dict[int, float] = {}
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Lead or follow until told to stop; what fails is built anew, after growing pauses."""
+        failures = 0
+        while not stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            try:
+                await self._serve(stopping)
+            except Exception as error:
+                if not (is_transient(error) or is_kafka_error(error)):
+                    _log.exception("relay_failed")
+                recovered = asyncio.get_running_loop().time() - started > self._backoff.seconds_max
+                failures = 1 if recovered else failures + 1
+                self._health.down(self.name, repr(error))
+                _log.warning("relay_interrupted", error=repr(error), failures=failures)
+                await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
+            finally:
+                metrics.RELAY_LEADER.set(0)
+
+    async def _serve(self, stopping: asyncio.Event) -> None:
+        """Hold one session: wait for the lock, then send until something breaks."""
+        connection = await connect(self._dsn, application_name=self._client_id)
+        try:
+            await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
+            while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+                self._health.up(self.name)
+                await wait_for_any(stopping, seconds=self._interval_seconds)
+                if stopping.is_set():
+                    return
+            metrics.RELAY_LEADER.set(1)
+            publisher = Publisher(self._kafka, client_id=self._client_id)
+            try:
+                await publisher.open()
+                await self._send_all(connection, publisher, stopping)
+            finally:
+                await publisher.close()
+        finally:
+            await connection.close(timeout=2)
+
+    async def _send_all(
+        self, connection: DedicatedConnection, publisher: Publisher, stopping: asyncio.Event
+    ) -> None:
+        while True:
+            self._woken.clear()
+            sent = await self.send(connection, publisher)
+            self._health.up(self.name)
+            if sent == 0:
+                if stopping.is_set():
+                    return
+                if connection.is_closed():
+                    raise Unavailable("the relay's session was closed")
+                await wait_for_any(stopping, self._woken, seconds=self._interval_seconds)
+            elif sent >= _BUSY_ROWS:
+                # Busy: let more rows gather, so that the next batch is large too.
+                await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+    async def send(self, connection: DedicatedConnection, publisher: Publisher) -> int:
+        """Send the oldest rows, delete those that Kafka acknowledged, and return how many that were."""
+        rows = await outbox.list_outbox(connection, self._rows_max, besides=self._set_aside())
+        metrics.OUTBOX_WAITING.set(len(rows))
+        if not rows:
+            return 0
+        published = await publisher.publish([row for _, row in rows])
+        if published.acknowledged:
+            await outbox.delete_outbox(connection, [rows[position][0] for position in published.acknowledged])
+            metrics.OUTBOX_SENT.inc(len(published.acknowledged))
+        self._put_aside(rows, published.refused)
+        return len(published.acknowledged)
+
+    def _set_aside(self) -> list[int]:
+        """Return the rows that Kafka refused a short while ago: they must not block the others."""
+        now = asyncio.get_running_loop().time()
+        self._unsendable = {row_id: until for row_id, until in self._unsendable.items() if until > now}
+        return list(self._unsendable)
+
+    def _put_aside(self, rows: Sequence[tuple[int, OutboxRow]], refused: dict[int, str]) -> None:
+        until = asyncio.get_running_loop().time() + _UNSENDABLE_PAUSE_SECONDS
+        for position, why in refused.items():
+            row_id, row = rows[position]
+            self._unsendable[row_id] = until
+            metrics.OUTBOX_UNSENDABLE.inc()
+            _log.error("outbox_row_unsendable", event_id=str(row.event_id), topic=row.topic, why=why)

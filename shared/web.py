@@ -1,0 +1,343 @@
+"""How does a service speak HTTP?
+
+aiohttp with one middleware: a request id, metrics, and every error as problem+json (RFC 9457). Routes say their scope
+where they are listed; bodies and queries are pydantic models; bodies have a limit before they are read.
+"""
+
+import hmac
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+
+from shared import metrics
+from shared.database import Database, is_transient
+from shared.envelope import faults_of
+from shared.errors import (
+    Forbidden,
+    HoldfastError,
+    Invalid,
+    Malformed,
+    NotFound,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from shared.events import Identifier
+from shared.health import Health
+from shared.ids import new_id
+from shared.logging import get_logger
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+M = TypeVar("M", bound=BaseModel)
+
+PROBLEM_JSON: Final = "application/problem+json"
+RETRY_AFTER_SECONDS: Final = 1
+_CHUNK_BYTES = 65_536
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
+_REQUEST_ID_KEY = "holdfast_request_id"
+_log = get_logger()
+_identifier: TypeAdapter[str] = TypeAdapter(Identifier)
+
+
+class Access:
+    """Which bearer token opens which scope; `operator` includes `storefront`."""
+
+    def __init__(self, *, storefront: SecretStr, operator: SecretStr) -> None:
+        self._storefront = storefront.get_secret_value().encode()
+        self._operator = operator.get_secret_value().encode()
+
+    def require(self, request: web.Request, scope: str) -> None:
+        """Raise `Unauthorized` without a valid token, and `Forbidden` if it does not reach as far as `scope`."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized
+        given = token.strip().encode(errors="replace")
+        is_operator = hmac.compare_digest(given, self._operator)
+        is_storefront = hmac.compare_digest(given, self._storefront)
+        if not (is_operator or is_storefront):
+            raise Unauthorized
+        if scope == "operator" and not is_operator:
+            raise Forbidden
+
+
+ACCESS = web.AppKey("access", Access)
+HEALTH = web.AppKey("health", Health)
+BODY_BYTES_MAX = web.AppKey("body_bytes_max", int)
+OPENAPI = web.AppKey("openapi", bytes)
+DATABASE = web.AppKey("database", Database)
+
+
+def public(handler: Handler) -> Handler:
+    """Let anybody call this route; it has its own way to know its caller, or needs none."""
+    return handler
+
+
+def storefront(handler: Handler) -> Handler:
+    """Let storefronts and operators call this route."""
+    return _scoped(handler, "storefront")
+
+
+def operator(handler: Handler) -> Handler:
+    """Let only operators call this route."""
+    return _scoped(handler, "operator")
+
+
+def _scoped(handler: Handler, scope: str) -> Handler:
+    async def checked(request: web.Request) -> web.StreamResponse:
+        request.app[ACCESS].require(request, scope)
+        return await handler(request)
+
+    return checked
+
+
+# --- what comes in --------------------------------------------------------------------------------------------------
+
+
+class Page(BaseModel):
+    """Which part of a list: at most `limit` items after the one whose key is `after`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: str | None = Field(None, max_length=200)
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+
+
+async def read_bytes(request: web.Request, bytes_max: int | None = None) -> bytes:
+    """Return the body, never holding more than the limit (the service's own unless given).
+
+    Raises:
+        TooLarge: the body, after decompression, is longer.
+    """
+    limit = request.app[BODY_BYTES_MAX] if bytes_max is None else bytes_max
+    if request.content_length is not None and request.content_length > limit:
+        raise TooLarge
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge
+    return bytes(body)
+
+
+async def read_json(request: web.Request, model: type[M], bytes_max: int | None = None) -> M:
+    """Return the body as a model.
+
+    Raises:
+        Malformed: not JSON.
+        Invalid: JSON that does not fit, with a JSON pointer for each fault.
+        TooLarge: longer than the limit.
+    """
+    return parse_json(await read_bytes(request, bytes_max), model)
+
+
+def parse_json(body: bytes, model: type[M]) -> M:
+    """Return JSON text as a model, or raise `Malformed` or `Invalid`."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if any(
+            fault["type"] == "json_invalid" for fault in error.errors(include_url=False, include_input=False)
+        ):
+            raise Malformed("The body is not JSON.") from error
+        raise Invalid("The body does not fit.", faults=faults_of(error)) from error
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """Return the query string as a model, or raise `Invalid`."""
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise Invalid("The query does not fit.", faults=faults_of(error)) from error
+
+
+def path_uuid(request: web.Request, name: str) -> UUID:
+    """Return a UUID of the path, or raise `NotFound`: nothing can have such a name."""
+    try:
+        return UUID(request.match_info[name])
+    except ValueError as error:
+        raise NotFound from error
+
+
+def path_identifier(request: web.Request, name: str) -> str:
+    """Return an identifier of the path, or raise `Invalid`."""
+    try:
+        return _identifier.validate_python(request.match_info[name])
+    except ValidationError as error:
+        detail = f"{name} is 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
+        raise Invalid(detail) from error
+
+
+def request_id(request: web.Request) -> str:
+    """Return the id of this request: the caller's own where it sent a usable one."""
+    identity: str = request[_REQUEST_ID_KEY]
+    return identity
+
+
+def request_cause(request: web.Request) -> str:
+    """Return what the events that follow from this request name as their cause."""
+    return f"http:{request_id(request)}"
+
+
+# --- what goes out --------------------------------------------------------------------------------------------------
+
+
+def respond(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return data as JSON: models, mappings and lists of whatever JSON, UUID and time can be."""
+    return web.Response(body=dump(data), status=status, headers=headers, content_type="application/json")
+
+
+def page(items: Sequence[Any], following: str | None) -> web.Response:
+    """Return one part of a list, and the key to continue after (None at the end)."""
+    return respond({"items": items, "next": following})
+
+
+def dump(data: Any) -> bytes:
+    """Write JSON: times as RFC 3339 in UTC, models as their fields."""
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_UTC_Z)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, UUID):  # asyncpg has a UUID class of its own
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def problem(error: HoldfastError, identity: str) -> web.Response:
+    """Return an error as problem+json."""
+    body: dict[str, Any] = {
+        "type": f"urn:holdfast:problem:{error.reason}",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": identity,
+    }
+    if error.faults:
+        body["errors"] = [asdict(fault) for fault in error.faults]
+    headers = {}
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(body=dump(body), status=error.status, headers=headers, content_type=PROBLEM_JSON)
+
+
+# --- the frame ------------------------------------------------------------------------------------------------------
+
+
+@web.middleware
+async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, time it, and turn every error into a problem."""
+    given = request.headers.get("X-Request-Id", "")
+    identity = given if _REQUEST_ID.match(given) else str(new_id())
+    request[_REQUEST_ID_KEY] = identity
+    started = time.perf_counter()
+    response = await _answer(request, handler, identity)
+    if not response.prepared:
+        response.headers["X-Request-Id"] = identity
+    resource = request.match_info.route.resource
+    metrics.REQUEST_SECONDS.labels(
+        request.method if request.method in _METHODS else "OTHER",
+        resource.canonical if resource is not None else "unmatched",
+        str(response.status),
+    ).observe(time.perf_counter() - started)
+    return response
+
+
+_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS"})
+
+
+async def _answer(request: web.Request, handler: Handler, identity: str) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except HoldfastError as error:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not error.transient:
+            _log.exception("request_failed", request_id=identity, path=request.path)
+        return problem(error, identity)
+    except web.HTTPException as error:
+        return _http_problem(error, identity)
+    except Exception as error:
+        if is_transient(error):
+            _log.warning("request_unavailable", request_id=identity, error=repr(error))
+            return problem(Unavailable(), identity)
+        _log.exception("request_failed", request_id=identity, path=request.path)
+        return problem(HoldfastError(), identity)
+
+
+def _http_problem(error: web.HTTPException, identity: str) -> web.StreamResponse:
+    """Return what aiohttp itself refuses (no such route, another method, a body too large) as a problem."""
+    status = HTTPStatus(error.status)
+    if status < HTTPStatus.BAD_REQUEST:
+        return error
+    body = {
+        "type": f"urn:holdfast:problem:{status.name.lower()}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": status.description or status.phrase,
+        "request_id": identity,
+    }
+    kept = {name: value for name, value in error.headers.items() if name == "Allow"}
+    return web.Response(body=dump(body), status=error.status, headers=kept, content_type=PROBLEM_JSON)
+
+
+def make_app(
+    routes: Sequence[web.RouteDef],
+    *,
+    access: Access,
+    health: Health,
+    database: Database,
+    openapi: Mapping[str, Any],
+    body_bytes_max: int,
+) -> web.Application:
+    """Return the application of a service: its own routes and the ones that every service has."""
+    # Every route reads its body through `read_bytes`, which knows the limit of that route.
+    app = web.Application(middlewares=[_frame], client_max_size=0)
+    app[ACCESS] = access
+    app[HEALTH] = health
+    app[BODY_BYTES_MAX] = body_bytes_max
+    app[OPENAPI] = dump(openapi)
+    app[DATABASE] = database
+    app.add_routes(routes)
+    app.add_routes(
+        [
+            web.get("/livez", public(_livez)),
+            web.get("/readyz", public(_readyz)),
+            web.get("/metrics", public(_metrics)),
+            web.get("/openapi.json", public(_openapi)),
+        ]
+    )
+    return app
+
+
+async def _livez(_request: web.Request) -> web.Response:
+    return respond({"status": "ok"})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    """Say whether to send work here: yes while only Kafka is away, since writes wait in the outbox."""
+    health = request.app[HEALTH]
+    if not health.started or health.stopping:
+        raise Unavailable("The service is starting or stopping.")
+    if not await request.app[DATABASE].is_up():
+        raise Unavailable("The database is away.")
+    if health.away:
+        return respond({"status": "degraded", "away": dict(health.away)})
+    return respond({"status": "ok", "away": {}})
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _openapi(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[OPENAPI], content_type="application/json")

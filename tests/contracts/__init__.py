@@ -1,0 +1,1 @@
+"""Do messages keep the shapes that others rely on?"""

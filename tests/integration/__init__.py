@@ -1,0 +1,1 @@
+"""Does each piece work on the real parts?"""

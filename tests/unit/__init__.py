@@ -1,0 +1,1 @@
+"""Do the pure decisions and the house rules hold?"""

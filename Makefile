@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
+# The few tests that look at pages need a browser, which no Python package brings.
+BROWSER := $(if $(shell command -v chromium || command -v chromium-browser),, and not browser)
 
 .PHONY: help install demo up test test-unit test-long check format lock bench clean
 
@@ -26,13 +28,13 @@ up: install ## Start the whole system here, until Ctrl-C
 	$(BIN)/holdfast up
 
 test: install ## Run every test: unit, contracts, integration, end to end
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long$(BROWSER)"
 
 test-unit: install ## Run the tests that need no Kafka and no Postgres (seconds)
 	$(PYTEST) tests/unit tests/contracts
 
-test-long: install ## Run the long variants too (many minutes)
-	$(PYTEST)
+test-long: install ## Run the long variants alone (many minutes)
+	$(PYTEST) -m "long"
 
 check: install ## Formatting, lint, types, import rules, spelling, migrations
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""Where does Holdfast run: on one machine, in containers, in a cluster?"""

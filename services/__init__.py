@@ -1,0 +1,1 @@
+"""The three services: orders, stock and payments."""

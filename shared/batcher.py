@@ -53,6 +53,7 @@ class Batcher(Generic[Item, Result]):
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._arrived = asyncio.Event()
+        self._ended = False
         self._backoff = Backoff(seconds_min=0.01, seconds_max=0.2)
 
     async def submit(self, item: Item) -> Result:
@@ -63,6 +64,8 @@ class Batcher(Generic[Item, Result]):
             Unavailable: the database is away.
             HoldfastError: what `apply` returned for the item.
         """
+        if self._ended:
+            raise Unavailable("the service is stopping")
         if len(self._queue) >= self._queue_max:
             raise Overloaded
         waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
@@ -86,6 +89,7 @@ class Batcher(Generic[Item, Result]):
                 await self._settle(batch)
         finally:
             stop.cancel()
+            self._ended = True
             for waiting in self._queue:
                 _refuse(waiting, Unavailable("the service is stopping"))
 
@@ -115,6 +119,10 @@ class Batcher(Generic[Item, Result]):
         with metrics.BATCH_SECONDS.labels(self.name).time():
             async with self._database.transaction() as tx:
                 results = await self._apply(tx, [waiting.item for waiting in batch])
+                if len(results) != len(batch):
+                    # After the commit it would be too late to find out.
+                    detail = f"{self.name}: {len(results)} results for {len(batch)} items"
+                    raise HoldfastError(detail)
         for waiting, result in zip(batch, results, strict=True):
             if isinstance(result, HoldfastError):
                 _refuse(waiting, result)

@@ -247,6 +247,7 @@ class Consumer:
         await outbox.add_dead_letters(tx, letters, group=self._group, at=datetime.now(UTC))
         for letter in letters:
             metrics.DEAD_LETTERS.labels(self._group, letter.reason).inc()
+            metrics.MESSAGES.labels(self._group, "refused").inc()
             _log.warning(
                 "dead_letter",
                 group=self._group,

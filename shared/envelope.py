@@ -153,7 +153,9 @@ def decode_structured(record: Record, models: Mapping[str, type[Wire]], *, group
     """
     try:
         document = orjson.loads(record.value or b"")
-        kind, identity, data = document["type"], document["id"], document["data"]
+        kind, identity = document["type"], document["id"]
+        # Raises a TypeError for what is nested deeper than it writes, though it reads it.
+        data = orjson.dumps(document["data"])
     except (ValueError, TypeError, KeyError) as error:
         detail = f"not a structured CloudEvent: {error!r}"
         raise Undecodable(detail) from error
@@ -164,7 +166,7 @@ def decode_structured(record: Record, models: Mapping[str, type[Wire]], *, group
     headers = record.headers
     return Message(
         event_id=_read_id(str(identity).encode()),
-        event=_read_value(orjson.dumps(data), model),
+        event=_read_value(data, model),
         key=_read_key(record.key),
         sequence=0,
         redriven=header(headers, REDRIVE_HEADER) is not None

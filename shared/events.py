@@ -26,7 +26,8 @@ Quantity = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Minor = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 HoldSeconds = Annotated[int, Field(ge=10, le=86_400)]
-Text = Annotated[str, StringConstraints(max_length=500)]
+# Without NUL, which Postgres stores in no text.
+Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class OrderStatus(StrEnum):

@@ -18,7 +18,6 @@ from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
 )
 from aiokafka.partitioner import murmur2
 
@@ -32,6 +31,7 @@ __all__ = [
     "Published",
     "Publisher",
     "TopicPartition",
+    "TopicReader",
     "TopicSpec",
     "is_kafka_error",
 ]
@@ -84,17 +84,22 @@ class Publisher:
     """
 
     def __init__(self, settings: KafkaSettings, *, client_id: str) -> None:
-        self._producer = AIOKafkaProducer(
-            **_connection(settings, client_id),
+        self._settings = settings
+        self._client_id = client_id
+        self._producer = self._build()
+        self._partitions: dict[str, int] = {}
+        # Falls to 1 for a round when a batch is larger than its topic allows, to find the row that is.
+        self._batch_records_max = _BATCH_RECORDS_MAX
+
+    def _build(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **_connection(self._settings, self._client_id),
             acks="all",
             enable_idempotence=True,
             max_batch_size=_BATCH_BYTES_MAX,
             max_request_size=REQUEST_BYTES_MAX,
             linger_ms=0,
         )
-        self._partitions: dict[str, int] = {}
-        # Falls to 1 for a round when a batch is larger than its topic allows, to find the row that is.
-        self._batch_records_max = _BATCH_RECORDS_MAX
 
     async def open(self) -> None:
         """Connect; raise `Unavailable` if Kafka does not answer."""
@@ -123,8 +128,9 @@ class Publisher:
         published = Published()
         batches: dict[tuple[str, int], tuple[Any, list[int]]] = {}
         full: set[tuple[str, int]] = set()
+        counts = {topic: await self._count_partitions(topic) for topic in {row.topic for row in rows}}
         for position, row in enumerate(rows):
-            count = await self._count_partitions(row.topic)
+            count = counts[row.topic]
             if count is None:
                 published.refused[position] = f"there is no topic {row.topic}"
                 continue
@@ -134,13 +140,11 @@ class Publisher:
             if target not in batches:
                 batches[target] = (self._producer.create_batch(), [])
             batch, positions = batches[target]
-            if (
-                batch.append(timestamp=None, key=row.key, value=row.payload, headers=list(row.headers))
-                is None
-            ):
-                full.add(target)
-            else:
+            taken = batch.append(timestamp=None, key=row.key, value=row.payload, headers=list(row.headers))
+            if taken is not None:
                 positions.append(position)
+            if taken is None or len(positions) >= self._batch_records_max:
+                full.add(target)
         await self._send(batches, published)
         return published
 
@@ -152,6 +156,7 @@ class Publisher:
             for (topic, partition), (batch, positions) in batches.items()
         ]
         results = await asyncio.gather(*(future for future, _ in sent), return_exceptions=True)
+        self._batch_records_max = _BATCH_RECORDS_MAX
         for result, (_, positions) in zip(results, sent, strict=True):
             if not isinstance(result, BaseException):
                 published.acknowledged += positions
@@ -161,16 +166,23 @@ class Publisher:
                 published.refused[positions[0]] = "the message is larger than its topic allows"
             else:
                 self._batch_records_max = 1
-                return
-        self._batch_records_max = _BATCH_RECORDS_MAX
+        if any(isinstance(result, MessageSizeTooLargeError) for result in results):
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Go on with a new producer: the old one numbered the refused batch, and Kafka would miss that number."""
+        await self.close()
+        self._producer = self._build()
+        await self.open()
 
     async def _count_partitions(self, topic: str) -> int | None:
+        """Return how many partitions a topic has; None if Kafka answers that there is no such topic."""
         count = self._partitions.get(topic)
         if count is None:
-            try:
-                count = self._partitions[topic] = len(await self._producer.partitions_for(topic))
-            except UnknownTopicOrPartitionError:
+            # Asking for one topic waits for it to appear, and cannot tell a missing topic from a silent broker.
+            if topic not in (await self._producer.client.fetch_all_metadata()).topics():
                 return None
+            count = self._partitions[topic] = len(await self._producer.partitions_for(topic))
         return count
 
 
@@ -279,6 +291,46 @@ class GroupConsumer:
         except (KafkaError, OSError, TimeoutError):
             return False
         return True
+
+
+class TopicReader:
+    """Reads every partition of some topics from now on, outside any group: for whoever only watches."""
+
+    def __init__(self, settings: KafkaSettings, *, topics: Collection[str], client_id: str) -> None:
+        self._consumer = AIOKafkaConsumer(
+            *topics,
+            **_connection(settings, client_id),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            isolation_level="read_committed",
+        )
+
+    async def open(self) -> None:
+        """Connect and stand at the end of every partition; raise `Unavailable` if Kafka does not answer."""
+        try:
+            await self._consumer.start()
+            found = await self._consumer.seek_to_end()
+        except (KafkaError, OSError) as error:
+            await self.close()
+            detail = f"Kafka does not answer: {error!r}"
+            raise Unavailable(detail) from error
+        if not found:
+            await self.close()
+            raise Unavailable("Kafka does not say where its topics end.")
+
+    async def close(self) -> None:
+        """Disconnect."""
+        try:
+            async with asyncio.timeout(5):
+                await self._consumer.stop()
+        except (KafkaError, OSError, TimeoutError):
+            return
+
+    async def poll(self, wait_seconds: float) -> list[Record]:
+        """Return the records that have arrived, each partition's in order, waiting at most so long for the first."""
+        found = await self._consumer.getmany(timeout_ms=round(wait_seconds * 1000))
+        return [record for records in found.values() for record in records]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka publishes no types

@@ -106,7 +106,7 @@ class Relay:
                 await asyncio.sleep(_BUSY_PAUSE_SECONDS)
 
     async def send(self, connection: DedicatedConnection, publisher: Publisher) -> int:
-        """Send the oldest rows, delete those that Kafka acknowledged, and return how many that were."""
+        """Send the oldest rows, delete those that Kafka acknowledged, and return how many were looked at."""
         rows = await outbox.list_outbox(connection, self._rows_max, besides=self._set_aside())
         metrics.OUTBOX_WAITING.set(len(rows))
         if not rows:
@@ -116,7 +116,7 @@ class Relay:
             await outbox.delete_outbox(connection, [rows[position][0] for position in published.acknowledged])
             metrics.OUTBOX_SENT.inc(len(published.acknowledged))
         self._put_aside(rows, published.refused)
-        return len(published.acknowledged)
+        return len(rows)
 
     def _set_aside(self) -> list[int]:
         """Return the rows that Kafka refused a short while ago: they must not block the others."""

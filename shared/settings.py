@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.errors import Misconfigured
 
@@ -127,6 +127,18 @@ class ServiceSettings(KafkaConnection):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the signature is pydantic's, here and below)
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what `load` hands over: pydantic would also take names in lower case, which nobody checked."""
+        return (init_settings,)
+
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -148,14 +160,29 @@ def load(settings: type[S], *, environment: Mapping[str, str] | None = None) -> 
     try:
         loaded = settings.model_validate(values)
     except ValidationError as error:
-        problems += [
-            f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise Misconfigured("\n".join(problems)) from error
+        raise Misconfigured("\n".join(problems + _problems(error))) from error
     if problems:
         raise Misconfigured("\n".join(problems))
     return loaded
+
+
+def load_lenient(settings: type[S], **given: object) -> S:
+    """Read settings for an operator's command: what is given first, then the environment; other names do not matter.
+
+    Raises:
+        Misconfigured: one line for each value that does not fit.
+    """
+    own = names_of(settings)
+    environment = {
+        name: value for name, value in os.environ.items() if name.removesuffix(_FILE_SUFFIX) in own
+    }
+    values, problems = _read(environment, own, own)
+    if problems:
+        raise Misconfigured("\n".join(problems))
+    try:
+        return settings.model_validate({**values, **given})
+    except ValidationError as error:
+        raise Misconfigured("\n".join(_problems(error))) from error
 
 
 @cache
@@ -187,3 +214,11 @@ def _read(
             except (OSError, UnicodeDecodeError) as error:
                 problems.append(f"{name}: the file cannot be read: {error}")
     return values, problems
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """Return one line for each bad value, without the value: it may be a secret."""
+    return [
+        f"{PREFIX}{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+    ]

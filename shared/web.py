@@ -43,7 +43,7 @@ PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
 _CHUNK_BYTES = 65_536
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
-_REQUEST_ID_KEY = "holdfast_request_id"
+_REQUEST_ID_KEY = web.RequestKey("request_id", str)
 _log = get_logger()
 _identifier: TypeAdapter[str] = TypeAdapter(Identifier)
 
@@ -107,7 +107,7 @@ class Page(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    after: str | None = Field(None, max_length=200)
+    after: str | None = Field(None, max_length=200, pattern=r"^[^\x00]*$")
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
 
 
@@ -116,15 +116,19 @@ async def read_bytes(request: web.Request, bytes_max: int | None = None) -> byte
 
     Raises:
         TooLarge: the body, after decompression, is longer.
+        Malformed: the body cannot be unpacked, or ends before its end.
     """
     limit = request.app[BODY_BYTES_MAX] if bytes_max is None else bytes_max
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge
     body = bytearray()
-    async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge
+    try:
+        async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > limit:
+                raise TooLarge
+    except web.RequestPayloadError as error:
+        raise Malformed("The body cannot be unpacked, or is not complete.") from error
     return bytes(body)
 
 

@@ -1,6 +1,6 @@
 """How do tests feed a handler exactly as its consumer does?"""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -19,7 +19,9 @@ class Handlers(Protocol):
     """The parts of a service's `handlers` module that its consumer uses."""
 
     CONSUMER: str
-    handle: Callable[[Connection, Sequence[Message[Any]]], Awaitable[Sequence[Refusal]]]
+
+    async def handle(self, tx: Connection, batch: Sequence[Message[Any]], /) -> Sequence[Refusal]:
+        """Apply a batch in the caller's transaction; return what is refused."""
 
 
 @dataclass(frozen=True, slots=True)

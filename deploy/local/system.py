@@ -1,0 +1,280 @@
+"""Start here: what does `holdfast up` consist of, and in which order does it start?
+
+Postgres and Kafka together, then migrations and topics, then the sandbox gateway and the services together; stopped the
+other way round.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from deploy.local import ready
+from deploy.local.environment import Caller, module_of
+from deploy.local.kafka import EmbeddedKafka
+from deploy.local.kept import kept_secrets, new_token, new_webhook_secret
+from deploy.local.ports import HOST, choose_ports
+from deploy.local.postgres import SERVICES, EmbeddedPostgres
+from deploy.local.process import end_leftover
+from deploy.local.progress import Progress
+from deploy.local.ready import ReadyLine
+from deploy.local.supervisor import Part, Supervisor, exclusive
+from deploy.local.web_part import WebPart
+
+Migrate = Callable[[Mapping[str, str]], Awaitable[None]]
+CreateTopics = Callable[[str], Awaitable[None]]
+
+_FIXED_PORTS = {
+    "order_service": 8001,
+    "inventory_service": 8002,
+    "payment_service": 8003,
+    "sandbox": 8004,
+    "kafka": 9092,
+}
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PID_FILES = ("postgres/*.pid", "kafka/*.pid", "run/*.pid")
+
+
+async def run_up(
+    data_dir: Path,
+    *,
+    ports: Literal["auto", "fixed"],
+    services: bool,
+    copies: int = 1,
+    on_ready: Callable[[ReadyLine], None],
+    migrate: Migrate | None = None,
+    create_topics: CreateTopics | None = None,
+) -> None:
+    """Run the whole system until SIGINT, SIGTERM, SIGHUP or the cancellation of this task; all is stopped by then.
+
+    Args:
+        data_dir: where everything is kept; a restart on it finds it again.
+        ports: `fixed` ones as documented, or `auto`: free ones, chosen once and kept.
+        services: whether to start the three services, or only what they need.
+        copies: how many processes of each service; those after the first get ports of their own.
+        on_ready: called once, when everything is ready.
+        migrate: brings the databases up to date, given the URI of each service's.
+        create_topics: creates the topics, given the bootstrap servers.
+
+    Raises:
+        HoldfastError: it cannot start; nothing is left running.
+    """
+    caller = Caller(os.environ)
+    with exclusive(data_dir), Progress() as progress, _asked_to_stop() as asked:
+        supervisor = Supervisor(progress.say)
+
+        async def run() -> None:
+            await _end_leftovers(data_dir, progress)
+            system = _System(
+                data_dir, caller, supervisor, progress, fixed_ports=ports == "fixed", copies=copies
+            )
+            await system.start(
+                services=services, migrate=migrate, create_topics=create_topics, on_ready=on_ready
+            )
+            await supervisor.watch()
+
+        try:
+            await _run_until(asked, run())
+        finally:
+            progress.waiting("stopping")
+            ready.forget(data_dir)
+            await supervisor.stop()
+
+
+class _System:
+    """The parts of one data directory and what they are told about each other."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        caller: Caller,
+        supervisor: Supervisor,
+        progress: Progress,
+        *,
+        fixed_ports: bool,
+        copies: int,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._caller = caller
+        self._supervisor = supervisor
+        self._progress = progress
+        self._processes = {
+            name: service
+            for copy in range(1, copies + 1)
+            for service in SERVICES
+            for name in [f"{service}_service" if copy == 1 else f"{service}_service_{copy}"]
+        }
+        names = ["postgres", "kafka", "kafka_controller", "sandbox", *self._processes]
+        kept_in = self._data_dir / "ports.json"
+        self._ports = choose_ports(names, fixed=_FIXED_PORTS if fixed_ports else {}, kept_in=kept_in)
+        self._keys = _keys(self._data_dir, caller)
+        self._databases = caller.databases()
+        self._bootstrap_servers = caller.value("HOLDFAST_KAFKA_BOOTSTRAP_SERVERS")
+
+    async def start(
+        self,
+        *,
+        services: bool,
+        migrate: Migrate | None,
+        create_topics: CreateTopics | None,
+        on_ready: Callable[[ReadyLine], None],
+    ) -> None:
+        """Start everything, and say so when it is ready."""
+        databases, bootstrap_servers = await self._start_stores()
+        preparing: list[Awaitable[None]] = []
+        if migrate is not None:
+            preparing.append(migrate(databases))
+        if create_topics is not None:
+            preparing.append(create_topics(bootstrap_servers))
+        self._progress.waiting("applying migrations, creating topics")
+        await asyncio.gather(*preparing)
+        self._progress.waiting("starting the gateway and the services")
+        parts: list[Part] = [self._sandbox()]
+        if services:
+            parts += [self._service(name, databases, bootstrap_servers) for name in self._processes]
+        await self._supervisor.start(*parts)
+        line = self._ready_line(databases, bootstrap_servers)
+        ready.save(line)
+        self._progress.settled()
+        self._progress.say("everything is ready; Ctrl-C stops it")
+        on_ready(line)
+
+    async def _start_stores(self) -> tuple[Mapping[str, str], str]:
+        """Start what stores data, unless the caller has it elsewhere; give the addresses."""
+        parts: list[Part] = []
+        databases, bootstrap_servers = self._databases, self._bootstrap_servers
+        postgres = EmbeddedPostgres(
+            self._data_dir / "postgres", self._ports["postgres"], log_file=self._log_dir / "postgres.log"
+        )
+        kafka = EmbeddedKafka(
+            self._data_dir / "kafka",
+            self._ports["kafka"],
+            controller_port=self._ports["kafka_controller"],
+            log_file=self._log_dir / "kafka.log",
+        )
+        if databases is None:
+            parts.append(postgres)
+        if bootstrap_servers is None:
+            parts.append(kafka)
+        self._progress.waiting(" and ".join(f"starting {part.name}" for part in parts))
+        await self._supervisor.start(*parts)
+        databases = databases or {service: postgres.dsn(service) for service in SERVICES}
+        return databases, bootstrap_servers or kafka.bootstrap_servers
+
+    def _sandbox(self) -> WebPart:
+        decided = {
+            "HOLDFAST_HTTP_HOST": self._host,
+            "HOLDFAST_HTTP_PORT": str(self._ports["sandbox"]),
+            "HOLDFAST_SANDBOX_DATA_DIR": str(self._data_dir / "sandbox"),
+            "HOLDFAST_SANDBOX_WEBHOOK_SECRETS": self._keys["sandbox_webhook_secrets"],
+            "HOLDFAST_SANDBOX_WEBHOOK_URL": f"{self._url('payment_service')}/webhooks/sandbox",
+        }
+        return self._web_part("sandbox", "deploy.local.sandbox", "sandbox", decided)
+
+    def _service(self, name: str, databases: Mapping[str, str], bootstrap_servers: str) -> WebPart:
+        service = self._processes[name]
+        decided = {
+            "HOLDFAST_DATABASE_DSN": databases[service],
+            "HOLDFAST_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "HOLDFAST_HTTP_HOST": self._host,
+            "HOLDFAST_HTTP_PORT": str(self._ports[name]),
+            "HOLDFAST_STOREFRONT_TOKEN": self._keys["storefront_token"],
+            "HOLDFAST_OPERATOR_TOKEN": self._keys["operator_token"],
+        }
+        if service == "payment":
+            decided |= {
+                "HOLDFAST_GATEWAYS": self._caller.value("HOLDFAST_GATEWAYS") or "sandbox",
+                "HOLDFAST_SANDBOX_URL": self._url("sandbox"),
+                "HOLDFAST_SANDBOX_WEBHOOK_SECRETS": self._keys["sandbox_webhook_secrets"],
+            }
+        return self._web_part(name, module_of(service), service, decided)
+
+    def _web_part(self, name: str, module: str, process: str, decided: Mapping[str, str]) -> WebPart:
+        environment = self._caller.environment_of(process, decided)
+        run_dir = self._data_dir / "run"
+        run_dir.mkdir(exist_ok=True)
+        return WebPart(
+            name, module, environment, port=self._ports[name], log_dir=self._log_dir, run_dir=run_dir
+        )
+
+    def _ready_line(self, databases: Mapping[str, str], bootstrap_servers: str) -> ReadyLine:
+        absent = dict.fromkeys(("postgres", "kafka", *self._processes, "sandbox"))
+        return ReadyLine(
+            order_url=self._url("order_service"),
+            inventory_url=self._url("inventory_service"),
+            payment_url=self._url("payment_service"),
+            gateway_url=self._url("sandbox"),
+            console_url=None,
+            kafka_bootstrap_servers=bootstrap_servers,
+            postgres=dict(databases),
+            tokens={"storefront": self._keys["storefront_token"], "operator": self._keys["operator_token"]},
+            webhook_secrets={"sandbox": self._keys["sandbox_webhook_secrets"].split(",")[0].strip()},
+            data_dir=str(self._data_dir),
+            pids={**absent, **self._supervisor.pids()},
+        )
+
+    def _url(self, name: str) -> str:
+        return f"http://{HOST}:{self._ports[name]}"
+
+    @property
+    def _host(self) -> str:
+        return self._caller.value("HOLDFAST_HTTP_HOST") or HOST
+
+    @property
+    def _log_dir(self) -> Path:
+        return self._data_dir / "logs"
+
+
+async def _end_leftovers(data_dir: Path, progress: Progress) -> None:
+    """End what an earlier run left behind when it was killed: it holds our ports and our data."""
+    files = _pid_files(data_dir)
+    if files:
+        progress.say("the last run here was not stopped in order: clearing up after it")
+    await asyncio.gather(*map(end_leftover, files))
+
+
+def _pid_files(data_dir: Path) -> list[Path]:
+    return [file for pattern in _PID_FILES for file in data_dir.glob(pattern)]
+
+
+def _keys(data_dir: Path, caller: Caller) -> dict[str, str]:
+    """Return the tokens and the webhook secret: the caller's, or those made once for this data directory."""
+    made = kept_secrets(
+        data_dir / "keys.json",
+        {
+            "storefront_token": new_token,
+            "operator_token": new_token,
+            "sandbox_webhook_secrets": new_webhook_secret,
+        },
+    )
+    return {name: caller.value(f"HOLDFAST_{name.upper()}") or value for name, value in made.items()}
+
+
+async def _run_until(asked: asyncio.Event, work: Coroutine[None, None, None]) -> None:
+    """Run something until it ends or fails, or we are asked to stop."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(asked.wait())
+    try:
+        await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        await asyncio.gather(working, waiting, return_exceptions=True)
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[asyncio.Event]:
+    """Turn the signals that end a program into an event, for as long as the block lasts."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, asked.set)
+    try:
+        yield asked
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)

@@ -132,7 +132,7 @@ def test_an_amount_has_the_digits_of_its_currency(amount_minor: int, currency: s
     assert money(amount_minor, currency) == text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.browser
 @pytest.mark.parametrize(("button", "told"), [("Pay", "payment.succeeded"), ("Decline", "payment.failed")])
 async def test_a_person_comes_back_to_the_shop(client: Client, button: str, told: str) -> None:
     """In a browser without JavaScript a click settles the payment and leads to the shop, on another origin."""

@@ -1,0 +1,5 @@
+"""What does the order service decide, and by which rules? Plain Python: no I/O, no clock, no randomness.
+
+`status` is the protocol's table; `order` moves one order along it and tells of it; `placing` prices a command;
+`book` decides a batch, command by command and fact by fact; `refusals` are the answers that change nothing.
+"""

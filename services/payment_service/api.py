@@ -1,0 +1,268 @@
+"""What can be asked of the payment service by HTTP? Attempts, payments, refunds, and the gateways' webhooks."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from aiohttp import web
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints
+
+from services.payment_service import store
+from services.payment_service.domain.attempts import Attempt, AttemptStatus, Task, Verdict
+from services.payment_service.domain.payments import Payment
+from services.payment_service.domain.refunds import Refund
+from services.payment_service.gateways import Gateways
+from services.payment_service.handlers import (
+    AttemptAnswered,
+    Requested,
+    RequestRefund,
+    StartAttempt,
+    Started,
+)
+from services.payment_service.store import NewWebhook
+from shared.batcher import Batcher
+from shared.database import Database
+from shared.errors import Fault, Invalid, Malformed, NotFound
+from shared.events import INTEGER_MAX
+from shared.ids import new_id
+from shared.web import (
+    Page,
+    operator,
+    page,
+    path_uuid,
+    public,
+    read_bytes,
+    read_json,
+    read_query,
+    request_cause,
+    respond,
+    storefront,
+)
+
+RETURN_URL_CHARACTERS_MAX = 2_000
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_REPLAYED = {"Idempotency-Replayed": "true"}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class AttemptBody(_Body):
+    """How somebody wants to pay; without a gateway by the default one."""
+
+    gateway: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
+    return_url: AnyHttpUrl | None = None
+
+
+class RefundBody(_Body):
+    """How much an operator gives back, and why; without an amount all that is left."""
+
+    amount_minor: Annotated[int, Field(ge=1, le=INTEGER_MAX)] | None = None
+    # Postgres keeps no NUL characters in text.
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
+class WebhookQuery(Page):
+    """Which deliveries: those with one verdict, or all."""
+
+    after: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] = "0"
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Where requests become transactions, and whom to wake when there is something to do (refunds: by gateway)."""
+
+    attempts: Batcher[StartAttempt, Started]
+    answers: Batcher[AttemptAnswered, Attempt]
+    refunds: Batcher[RequestRefund, Requested]
+    webhooks: Batcher[NewWebhook, None]
+    wake_judge: Callable[[], None]
+    wake_refunds: Mapping[str, Callable[[], None]]
+
+
+class Api:
+    """The routes; `grace_seconds` is how long the worker leaves a new attempt to the request that started it."""
+
+    def __init__(
+        self,
+        database: Database,
+        gateways: Gateways,
+        edges: Edges,
+        *,
+        default_gateway: str,
+        grace_seconds: float,
+    ) -> None:
+        self._database = database
+        self._gateways = gateways
+        self._edges = edges
+        self._default_gateway = default_gateway
+        self._grace_seconds = grace_seconds
+
+    def routes(self) -> list[web.RouteDef]:
+        """The table of contents."""
+        return [
+            web.post("/webhooks/{gateway}", public(self.receive_webhook)),
+            web.get("/webhooks", operator(self.list_webhooks)),
+            web.get("/payments/{order_id}", storefront(self.get_payment)),
+            web.post("/payments/{order_id}/attempts", storefront(self.start_attempt)),
+            web.post("/payments/{order_id}/refunds", operator(self.request_refund)),
+        ]
+
+    async def receive_webhook(self, request: web.Request) -> web.Response:
+        """`POST /webhooks/{gateway}`: 200 as soon as the delivery, as it came, is durable."""
+        gateway = self._gateways.get(request.match_info["gateway"])
+        body = await read_bytes(request)
+        event_id = gateway.verify(request.headers, body)
+        gateway.read(body)
+        signature = {name: _ascii(request.headers.get(name, "")) for name in gateway.signature_headers}
+        headers = orjson.dumps(signature).decode()
+        await self._edges.webhooks.submit(NewWebhook(gateway.name, event_id, headers, body))
+        self._edges.wake_judge()
+        return web.Response()
+
+    async def list_webhooks(self, request: web.Request) -> web.Response:
+        """`GET /webhooks`."""
+        query = read_query(request, WebhookQuery)
+        async with self._database.connection() as connection:
+            rows = await store.list_webhooks(connection, query.verdict, int(query.after), query.limit)
+        following = str(rows[-1]["id"]) if len(rows) == query.limit else None
+        return page([dict(row) for row in rows], following)
+
+    async def get_payment(self, request: web.Request) -> web.Response:
+        """`GET /payments/{order_id}`."""
+        async with self._database.connection() as connection:
+            payment = await store.get(connection, path_uuid(request, "order_id"))
+        if payment is None:
+            raise NotFound("The payment service has not heard of this order.")
+        return respond(_show_payment(payment))
+
+    async def start_attempt(self, request: web.Request) -> web.Response:
+        """`POST /payments/{order_id}/attempts`: store the attempt, ask the gateway, store its answer."""
+        order_id, key = path_uuid(request, "order_id"), _idempotency_key(request)
+        body = await read_json(request, AttemptBody)
+        started = await self._edges.attempts.submit(
+            StartAttempt(
+                order_id=order_id,
+                attempt_id=new_id(),
+                gateway=self._gateway_name(body),
+                requested_gateway=body.gateway,
+                return_url=_return_url(body),
+                idempotency_key=key,
+                grace_seconds=self._grace_seconds,
+            )
+        )
+        attempt = started.attempt
+        if attempt.task is Task.CREATE:
+            answer = await self._gateways.get(attempt.gateway).create(attempt)
+            attempt = await self._edges.answers.submit(
+                AttemptAnswered(
+                    order_id, attempt.attempt_id, answer, self._grace_seconds, request_cause(request)
+                )
+            )
+        unknown = attempt.status is AttemptStatus.UNKNOWN
+        return respond(
+            _show_attempt(attempt),
+            status=HTTPStatus.ACCEPTED if unknown else HTTPStatus.CREATED,
+            headers=_REPLAYED if started.replayed else None,
+        )
+
+    async def request_refund(self, request: web.Request) -> web.Response:
+        """`POST /payments/{order_id}/refunds`: the refund is stored, and asked of the gateway by the worker."""
+        order_id, key = path_uuid(request, "order_id"), _idempotency_key(request)
+        body = await read_json(request, RefundBody)
+        requested = await self._edges.refunds.submit(
+            RequestRefund(order_id, new_id(), body.amount_minor, body.reason, key, request_cause(request))
+        )
+        if requested.refund.gateway in self._edges.wake_refunds:
+            self._edges.wake_refunds[requested.refund.gateway]()
+        headers = _REPLAYED if requested.replayed else None
+        return respond(_show_refund(requested.refund), status=HTTPStatus.ACCEPTED, headers=headers)
+
+    def _gateway_name(self, body: AttemptBody) -> str:
+        name = body.gateway or self._default_gateway
+        if self._gateways.find(name) is None:
+            detail = "The gateway is not switched on."
+            raise Invalid(detail, faults=[Fault("/gateway", f"one of {', '.join(self._gateways.names)}")])
+        return name
+
+
+def _idempotency_key(request: web.Request) -> str:
+    key = request.headers.get("Idempotency-Key", "")
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise Malformed("The header Idempotency-Key is needed: 1 to 255 printable ASCII characters.")
+    return key
+
+
+def _return_url(body: AttemptBody) -> str | None:
+    url = None if body.return_url is None else str(body.return_url)
+    if url is not None and len(url) > RETURN_URL_CHARACTERS_MAX:
+        faults = [Fault("/return_url", f"has more than {RETURN_URL_CHARACTERS_MAX} characters")]
+        raise Invalid("The body does not fit.", faults=faults)
+    return url
+
+
+def _ascii(text: str) -> str:
+    """Return a header as text that can be stored, whatever bytes it came in."""
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _show_attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "attempt_id": attempt.attempt_id,
+        "order_id": attempt.order_id,
+        "gateway": attempt.gateway,
+        "gateway_transaction_id": attempt.gateway_transaction_id,
+        "payment_url": attempt.payment_url,
+        "status": attempt.status,
+        "amount_minor": attempt.amount_minor,
+        "currency": attempt.currency,
+        "accepted_amount_minor": attempt.accepted_amount_minor,
+        "received_amount_minor": attempt.received_amount_minor,
+        "received_currency": attempt.received_currency,
+        "expires_at": attempt.expires_at,
+        "created_at": attempt.created_at,
+    }
+
+
+def _show_refund(refund: Refund) -> dict[str, Any]:
+    return {
+        "refund_id": refund.refund_id,
+        "order_id": refund.order_id,
+        "attempt_id": refund.attempt_id,
+        "amount_minor": refund.amount_minor,
+        "currency": refund.currency,
+        "reason": refund.reason,
+        "note": refund.note,
+        "status": refund.status,
+        "gateway_refund_id": refund.gateway_refund_id,
+        "error": refund.error,
+        "tries": refund.tries,
+        "created_at": refund.created_at,
+    }
+
+
+def _show_payment(payment: Payment) -> dict[str, Any]:
+    attempts: Sequence[Attempt] = list(payment.attempts.values())
+    return {
+        "order_id": payment.order_id,
+        "status": payment.status,
+        "reason": payment.reason,
+        "amount_minor": payment.amount_minor,
+        "currency": payment.currency,
+        "pay_by": payment.pay_by,
+        "settled_attempt_id": payment.settled_attempt_id,
+        "settled_amount_minor": payment.settled_amount_minor,
+        "settled_currency": payment.settled_currency,
+        "refunded_minor": payment.refunded_minor,
+        "paid_at": payment.paid_at,
+        "attempts_left": max(0, payment.attempts_max - len(attempts)),
+        "attempts": [_show_attempt(attempt) for attempt in attempts],
+        "refunds": [_show_refund(refund) for refund in payment.refunds.values()],
+        "created_at": payment.created_at,
+        "updated_at": payment.updated_at,
+    }

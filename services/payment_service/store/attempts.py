@@ -1,0 +1,145 @@
+"""Which SQL reads and writes attempts?"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from services.payment_service.domain.attempts import Attempt, AttemptStatus, Task
+from services.payment_service.store.rows import columns, must_be
+from shared.database import Connection, Row
+
+_ATTEMPT_FIELDS = (
+    *("attempt_id", "order_id", "gateway", "gateway_transaction_id", "status", "amount_minor", "currency"),
+    *("accepted_amount_minor", "received_amount_minor", "received_currency", "payment_url", "native_status"),
+    *("expires_at", "initiated", "withdrawn", "task", "task_at", "tries"),
+)
+_ATTEMPT_REQUEST_FIELDS = ("idempotency_key", "requested_gateway", "return_url", "created_at")
+_FIXED_FIELDS = {"order_id", "gateway", "amount_minor", "currency"}
+_UPDATED_FIELDS = tuple(name for name in _ATTEMPT_FIELDS if name not in _FIXED_FIELDS)
+
+
+async def list_attempts_of_orders(tx: Connection, order_ids: Sequence[UUID]) -> list[Attempt]:
+    """Read all attempts of some orders, oldest first."""
+    rows = await tx.fetch(
+        """
+        SELECT attempt_id, order_id, gateway, amount_minor, currency, created_at, status, gateway_transaction_id,
+               payment_url, native_status, expires_at, accepted_amount_minor, received_amount_minor,
+               received_currency, refunding_minor, idempotency_key, requested_gateway, return_url, initiated,
+               withdrawn, task, task_at, tries
+        FROM attempts WHERE order_id = ANY($1::uuid[]) ORDER BY created_at, attempt_id
+        """,
+        order_ids,
+    )
+    return [_read_attempt(row) for row in rows]
+
+
+async def list_attempts(tx: Connection, attempt_ids: Sequence[UUID]) -> list[Attempt]:
+    """Read attempts by their ids, as far as there are any."""
+    rows = await tx.fetch(
+        """
+        SELECT attempt_id, order_id, gateway, amount_minor, currency, created_at, status, gateway_transaction_id,
+               payment_url, native_status, expires_at, accepted_amount_minor, received_amount_minor,
+               received_currency, refunding_minor, idempotency_key, requested_gateway, return_url, initiated,
+               withdrawn, task, task_at, tries
+        FROM attempts WHERE attempt_id = ANY($1::uuid[])
+        """,
+        attempt_ids,
+    )
+    return [_read_attempt(row) for row in rows]
+
+
+async def find_orders_of_attempts(tx: Connection, attempt_ids: Sequence[UUID]) -> list[Row]:
+    """Return to which order and gateway each attempt belongs."""
+    return await tx.fetch(
+        "SELECT attempt_id, gateway, order_id FROM attempts WHERE attempt_id = ANY($1::uuid[])", attempt_ids
+    )
+
+
+async def find_orders_of_transactions(
+    tx: Connection, gateways: Sequence[str], transaction_ids: Sequence[str]
+) -> list[Row]:
+    """Return to which attempt and order these transactions belong, in any of the gateways."""
+    return await tx.fetch(
+        """
+        SELECT attempt_id, gateway, gateway_transaction_id, order_id
+        FROM attempts
+        WHERE gateway = ANY($1::text[]) AND gateway_transaction_id = ANY($2::text[])
+        """,
+        gateways,
+        transaction_ids,
+    )
+
+
+async def insert_attempts(tx: Connection, attempts: Sequence[Attempt], at: datetime) -> None:
+    """Add attempts."""
+    if not attempts:
+        return
+    await tx.execute(
+        """
+        INSERT INTO attempts (attempt_id, order_id, gateway, gateway_transaction_id, status, amount_minor, currency,
+                              accepted_amount_minor, received_amount_minor, received_currency, payment_url,
+                              native_status, expires_at, initiated, withdrawn, task, task_at, tries, idempotency_key,
+                              requested_gateway, return_url, created_at, updated_at)
+        SELECT row.*, $23
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::timestamptz[],
+                    $14::boolean[], $15::boolean[], $16::text[], $17::timestamptz[], $18::integer[], $19::text[],
+                    $20::text[], $21::text[], $22::timestamptz[]) AS row
+        """,
+        *columns(attempts, (*_ATTEMPT_FIELDS, *_ATTEMPT_REQUEST_FIELDS)),
+        at,
+    )
+
+
+async def update_attempts(tx: Connection, attempts: Sequence[Attempt], at: datetime) -> None:
+    """Write attempts of locked payments; what is refunded of them is counted by `insert_refunds`."""
+    if not attempts:
+        return
+    done = await tx.execute(
+        """
+        UPDATE attempts
+        SET gateway_transaction_id = row.gateway_transaction_id, status = row.status,
+            accepted_amount_minor = row.accepted_amount_minor, received_amount_minor = row.received_amount_minor,
+            received_currency = row.received_currency, payment_url = row.payment_url,
+            native_status = row.native_status, expires_at = row.expires_at, initiated = row.initiated,
+            withdrawn = row.withdrawn, task = row.task, task_at = row.task_at, tries = row.tries, updated_at = $15
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+                    $8::text[], $9::timestamptz[], $10::boolean[], $11::boolean[], $12::text[], $13::timestamptz[],
+                    $14::integer[])
+             AS row (attempt_id, gateway_transaction_id, status, accepted_amount_minor, received_amount_minor,
+                     received_currency, payment_url, native_status, expires_at, initiated, withdrawn, task, task_at,
+                     tries)
+        WHERE attempts.attempt_id = row.attempt_id
+        """,
+        *columns(attempts, _UPDATED_FIELDS),
+        at,
+    )
+    must_be(done, attempts)
+
+
+async def take_attempts(tx: Connection, gateway: str, limit: int, lease_seconds: float) -> list[Attempt]:
+    """Take attempts that a gateway must be asked about; if nothing comes of it they are due again after the lease."""
+    rows = await tx.fetch(
+        """
+        WITH due AS MATERIALIZED (
+            SELECT attempt_id FROM attempts
+            WHERE gateway = $1 AND task IS NOT NULL AND task_at <= now()
+            ORDER BY task_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        UPDATE attempts SET task_at = now() + make_interval(secs => $3), tries = tries + 1
+        FROM due WHERE attempts.attempt_id = due.attempt_id
+        RETURNING attempts.attempt_id
+        """,
+        gateway,
+        limit,
+        lease_seconds,
+    )
+    return await list_attempts(tx, [row["attempt_id"] for row in rows]) if rows else []
+
+
+def _read_attempt(row: Row) -> Attempt:
+    values: dict[str, Any] = dict(row)
+    values["status"] = AttemptStatus(values["status"])
+    values["task"] = Task(values["task"]) if values["task"] else None
+    return Attempt(**values)

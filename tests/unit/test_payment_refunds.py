@@ -1,0 +1,165 @@
+"""Does money go back once, in full, and only on the gateway's word?"""
+
+import pytest
+
+from services.payment_service.domain import refunding
+from services.payment_service.domain.answers import Declined, Refunded, RefundPending, Unanswered
+from services.payment_service.domain.attempts import AttemptStatus, Verdict
+from services.payment_service.domain.payments import Payment
+from services.payment_service.domain.refunds import Refund, RefundStatus, full_refund_id
+from shared.errors import Conflict
+from shared.events import PaymentStatus
+from shared.ids import new_id
+from tests.payment_building import (
+    AMOUNT_MINOR,
+    AT,
+    a_notice,
+    a_paid_payment,
+    a_refund_notice,
+    an_attempt_of,
+    an_open_payment,
+    hear,
+    told,
+)
+
+SUCCEEDED, REFUNDED = AttemptStatus.SUCCEEDED, AttemptStatus.REFUNDED
+
+
+def the_refund_of(payment: Payment) -> Refund:
+    """Return the only refund of a payment."""
+    (refund,) = payment.refunds.values()
+    return refund
+
+
+def learn_refund(payment: Payment, answer: refunding.RefundAnswer) -> None:
+    """Have the only refund of a payment answered by the gateway."""
+    refunding.learn_refund(payment, the_refund_of(payment), answer, cause="test", retry_at=AT)
+
+
+def test_a_second_success_is_refunded_by_itself_and_leaves_the_status_alone() -> None:
+    """An overpayment goes back in full, on the gateway's word, while the payment stays SUCCEEDED."""
+    payment = an_open_payment(attempts_max=2)
+    first, second = an_attempt_of(payment), an_attempt_of(payment)
+    hear(payment, a_notice(first, SUCCEEDED))
+    hear(payment, a_notice(second, SUCCEEDED))
+
+    learn_refund(payment, Refunded("r-1"))
+
+    refund = the_refund_of(payment)
+    assert (refund.attempt_id, refund.reason, refund.amount_minor) == (
+        second.attempt_id,
+        "overpayment",
+        AMOUNT_MINOR,
+    )
+    assert (payment.status, payment.refunded_minor, second.status) == (
+        PaymentStatus.SUCCEEDED,
+        0,
+        REFUNDED,
+    )
+    assert told(payment)[-2:] == ["PaymentSucceeded", "PaymentRefunded"]
+
+
+def test_one_full_refund_takes_what_partial_ones_left() -> None:
+    """Partial refunds are added up and leave the status alone; the last one makes it REFUNDED."""
+    payment = a_paid_payment()
+    (attempt,) = payment.attempts.values()
+    partial = refunding.request_refund(
+        payment, new_id(), 250, note="broken", request_key="k", cause="test", at=AT
+    )
+    assert isinstance(partial, Refund)
+    refunding.learn_refund(payment, partial, Refunded("r-1"), cause="test", retry_at=AT)
+    assert (payment.status, payment.refunded_minor) == (PaymentStatus.SUCCEEDED, 250)
+
+    for _ in range(2):
+        refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+    full = payment.refunds[full_refund_id(attempt.attempt_id)]
+    refunding.learn_refund(payment, full, Refunded("r-2"), cause="test", retry_at=AT)
+
+    assert len(payment.refunds) == 2
+    assert (full.amount_minor, payment.status, payment.refunded_minor) == (
+        1_000,
+        PaymentStatus.REFUNDED,
+        AMOUNT_MINOR,
+    )
+
+
+@pytest.mark.parametrize("amount_minor", [AMOUNT_MINOR + 1, 2**53 - 1])
+def test_no_more_goes_back_than_was_received(amount_minor: int) -> None:
+    """An operator's refund beyond what is left is a conflict."""
+    payment = a_paid_payment()
+
+    refused = refunding.request_refund(
+        payment, new_id(), amount_minor, note="x", request_key="k", cause="test", at=AT
+    )
+
+    assert isinstance(refused, Conflict)
+    assert payment.refunds == {}
+
+
+def test_after_the_full_refund_nothing_is_left_to_give_back() -> None:
+    """One full refund an attempt, whatever the reason, even while it is still due."""
+    payment = a_paid_payment()
+    refunding.refund_settled(payment, "cancelled", cause="test", at=AT)
+
+    refused = refunding.request_refund(
+        payment, new_id(), None, note="x", request_key="k", cause="test", at=AT
+    )
+
+    assert isinstance(refused, Conflict)
+    assert len(payment.refunds) == 1
+
+
+def test_a_refund_that_the_gateway_refuses_is_told_once_and_asked_again_for_ever() -> None:
+    """PaymentRefundFailed is information: every further refusal or silence only moves the next try."""
+    payment = a_paid_payment()
+    refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+
+    for answer in (Unanswered("?"), Declined("409"), Unanswered("?"), Declined("409"), Refunded("r-1")):
+        assert the_refund_of(payment).next_try_at is not None
+        learn_refund(payment, answer)
+
+    assert told(payment)[-2:] == ["PaymentRefundFailed", "PaymentRefunded"]
+    assert told(payment).count("PaymentRefundFailed") == 1
+    assert payment.status is PaymentStatus.REFUNDED
+
+
+def test_a_refund_that_is_pending_waits_for_the_webhook() -> None:
+    """The gateway has taken it on: only its word that it is done finishes it."""
+    payment = a_paid_payment()
+    (attempt,) = payment.attempts.values()
+    refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+
+    learn_refund(payment, RefundPending("r-1"))
+    assert the_refund_of(payment).status is RefundStatus.SENT
+    verdict = hear(payment, a_refund_notice(attempt, AMOUNT_MINOR, gateway_refund_id="r-1"))
+
+    assert (verdict, told(payment)[-1]) == (Verdict.APPLIED, "PaymentRefunded")
+
+
+@pytest.mark.parametrize("webhook_first", [True, False])
+def test_the_answer_and_the_webhook_of_a_refund_count_once(*, webhook_first: bool) -> None:
+    """Whichever comes first finishes the refund."""
+    payment = a_paid_payment()
+    (attempt,) = payment.attempts.values()
+    refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+    notice = a_refund_notice(attempt, AMOUNT_MINOR, gateway_refund_id="r-1")
+
+    if webhook_first:
+        assert hear(payment, notice) is Verdict.APPLIED
+    learn_refund(payment, Refunded("r-1"))
+    assert hear(payment, notice) is Verdict.DUPLICATE
+
+    assert told(payment).count("PaymentRefunded") == 1
+
+
+def test_a_refund_webhook_that_may_mean_either_of_two_is_left_open() -> None:
+    """Two unanswered refunds of the same amount: the answers will tell which is which."""
+    payment = a_paid_payment()
+    (attempt,) = payment.attempts.values()
+    for key in ("a", "b"):
+        refunding.request_refund(payment, new_id(), 100, note=key, request_key=key, cause="test", at=AT)
+
+    verdict = hear(payment, a_refund_notice(attempt, 100, gateway_refund_id="r-1"))
+
+    assert verdict is Verdict.UNMATCHED
+    assert {refund.status for refund in payment.refunds.values()} == {RefundStatus.DUE}

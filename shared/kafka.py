@@ -41,6 +41,7 @@ REQUEST_BYTES_MAX = 4 * 1024 * 1024
 _BATCH_BYTES_MAX = 768 * 1024
 _BATCH_RECORDS_MAX = 10_000
 _KEYS_REMEMBERED = 65_536
+_SEND_TIMEOUTS = 2
 
 
 def is_kafka_error(error: BaseException) -> bool:
@@ -151,11 +152,13 @@ class Publisher:
     async def _send(
         self, batches: dict[tuple[str, int], tuple[Any, list[int]]], published: Published
     ) -> None:
-        sent = [
-            (await self._producer.send_batch(batch, topic, partition=partition), positions)
-            for (topic, partition), (batch, positions) in batches.items()
-        ]
-        results = await asyncio.gather(*(future for future, _ in sent), return_exceptions=True)
+        # An idempotent producer tries for ever by itself, and would neither say that Kafka is away nor ever stop.
+        async with asyncio.timeout(_SEND_TIMEOUTS * self._settings.request_timeout_seconds):
+            sent = [
+                (await self._producer.send_batch(batch, topic, partition=partition), positions)
+                for (topic, partition), (batch, positions) in batches.items()
+            ]
+            results = await asyncio.gather(*(future for future, _ in sent), return_exceptions=True)
         self._batch_records_max = _BATCH_RECORDS_MAX
         for result, (_, positions) in zip(results, sent, strict=True):
             if not isinstance(result, BaseException):

@@ -58,7 +58,10 @@ class Service(Generic[S]):
         self._resources = resources
 
     def add(self, part: P) -> P:
-        """Have a part run with the service."""
+        """Have a part run with the service; its name is its own."""
+        if any(other.name == part.name for other in self.parts):
+            detail = f"two parts are named {part.name}"
+            raise HoldfastError(detail)
         self.parts.append(part)
         return part
 

@@ -86,7 +86,11 @@ class Edges:
 
 
 class Api:
-    """The routes; `grace_seconds` is how long the worker leaves a new attempt to the request that started it."""
+    """The routes.
+
+    For `grace_seconds` the worker leaves a new attempt to the request that started it; once the gateway has not
+    answered that request, the worker asks it after `retry_seconds`.
+    """
 
     def __init__(
         self,
@@ -96,12 +100,14 @@ class Api:
         *,
         default_gateway: str,
         grace_seconds: float,
+        retry_seconds: float,
     ) -> None:
         self._database = database
         self._gateways = gateways
         self._edges = edges
         self._default_gateway = default_gateway
         self._grace_seconds = grace_seconds
+        self._retry_seconds = retry_seconds
 
     def routes(self) -> list[web.RouteDef]:
         """The table of contents."""
@@ -161,7 +167,7 @@ class Api:
             answer = await self._gateways.get(attempt.gateway).create(attempt)
             attempt = await self._edges.answers.submit(
                 AttemptAnswered(
-                    order_id, attempt.attempt_id, answer, self._grace_seconds, request_cause(request)
+                    order_id, attempt.attempt_id, answer, self._retry_seconds, request_cause(request)
                 )
             )
         unknown = attempt.status is AttemptStatus.UNKNOWN

@@ -38,6 +38,9 @@ from shared.ids import new_id
 
 CONSUMER = "payment-service"
 
+#: To which attempt and order a gateway's reference or transaction belongs.
+_Known: TypeAlias = Mapping[tuple[str, UUID | str], tuple[UUID, UUID]]
+
 Consumed: TypeAlias = (
     OrderAwaitingPayment
     | OrderCancelled
@@ -78,11 +81,7 @@ _DEFAULT_POLICY = Policy()
 async def handle(
     tx: Connection, batch: Sequence[Message[Consumed]], *, policy: Policy = _DEFAULT_POLICY
 ) -> Sequence[Refusal]:
-    """Apply messages in order; the caller's transaction makes them one.
-
-    Returns:
-        What cannot be true here: another amount for a known order, and refunds of what was never paid.
-    """
+    """Apply messages in order; refuse another amount for a known order, and a refund of what was never paid."""
     at = await store.get_now(tx)
     payments = await store.lock(tx, {message.event.order_id for message in batch})
     refusals = []
@@ -350,10 +349,6 @@ async def judge(tx: Connection, deliveries: Sequence[Delivery]) -> None:
     await store.update_webhooks(tx, verdicts)
 
 
-#: To which attempt and order a gateway's reference or transaction belongs.
-_Known: TypeAlias = Mapping[tuple[str, UUID | str], tuple[UUID, UUID]]
-
-
 async def _find_attempts(tx: Connection, notices: Sequence[Notice], gateways: Collection[str]) -> _Known:
     known: dict[tuple[str, UUID | str], tuple[UUID, UUID]] = {}
     references = {notice.attempt_id for notice in notices if notice.attempt_id is not None}
@@ -392,9 +387,6 @@ def _judge(
     if judgement.verdict is Verdict.UNMATCHED and delivery.retry_seconds is not None:
         judged.judge_at = at + timedelta(seconds=delivery.retry_seconds)
     return judged
-
-
-# --- saving ---------------------------------------------------------------------------------------------------------
 
 
 async def _save(tx: Connection, payments: Mapping[UUID, Payment], at: datetime) -> None:

@@ -72,6 +72,7 @@ async def wire(service: Service[Settings]) -> None:
         edges,
         default_gateway=settings.default_gateway,
         grace_seconds=_limits(settings).lease_seconds,
+        retry_seconds=settings.gateway_retry_seconds_min,
     )
     service.serve(api.routes(), openapi=orjson.loads(_OPENAPI.read_bytes()))
 

@@ -136,7 +136,9 @@ async def test_a_gateway_that_does_not_answer_leaves_the_attempt_unknown_until_i
     order_id = await open_payment(payment_db)
 
     async with fake_gateway() as gateway:
-        async with service(payment_db, gateway.url, gateway_timeout_seconds=0.3) as client:
+        async with service(
+            payment_db, gateway.url, gateway_timeout_seconds=0.3, gateway_retry_seconds_min=60
+        ) as client:
             gateway.misbehaviour = [stay_silent]
             status, answer, _ = await pay(client, order_id)
         before = await types_told(payment_db)

@@ -311,7 +311,6 @@ HOSTILE: list[tuple[bytes, bytes]] = [
     (b"webhook-id: e-1\r\nwebhook-timestamp: 1e999\r\nwebhook-signature: v1", b"\xff\xfe"),
     (b"webhook-id: e-1\r\nwebhook-timestamp: \xd9\xa1\r\nwebhook-signature: ,,, ,", b""),
     (b"webhook-id: \x01\r\nwebhook-timestamp: 1\r\nwebhook-signature: \x02", b"{}"),
-    (b"x: y", b"{}"),
 ]
 
 

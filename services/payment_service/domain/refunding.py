@@ -177,7 +177,7 @@ def _finish(payment: Payment, refund: Refund, gateway_refund_id: str | None, cau
     attempt = payment.attempts[refund.attempt_id]
     own = payment.refunds_of(attempt)
     refunded_minor = sum(r.amount_minor for r in own if r.status is RefundStatus.SUCCEEDED)
-    if _is_given_back(payment, attempt) and refunded_minor == attempt.received_amount_minor:
+    if refunded_minor == attempt.received_amount_minor:
         attempt.status = AttemptStatus.REFUNDED
         attempt.is_changed = True
     if attempt.attempt_id == payment.settled_attempt_id:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.postgres import EmbeddedPostgres, role_of
@@ -13,6 +14,15 @@ from shared.database import Database, DatabaseOptions
 from shared.ids import new_id
 from shared.migrate import migrate, read_migrations
 from shared.settings import KafkaSettings
+
+# Plain lines: a pretty traceback with all its locals takes seconds to draw.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(),
+    ]
+)
 
 SERVICES = Path(__file__).parent.parent / "services"
 

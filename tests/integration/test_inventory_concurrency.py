@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -28,19 +29,26 @@ from tests.inventory_building import (
 
 LATER = timedelta(hours=1)
 
+Work = Callable[..., Awaitable[object]]
 
-async def persist(database: Database, batch: Sequence[Message[Fact]]) -> int:
-    """Feed a batch as a consumer does, again after each transient error; return how often it was done again."""
+
+async def again_while_transient(work: Work, *values: Any, **more: Any) -> int:
+    """Do something as the edges of a service do it, again after each transient error; return how often again."""
     retries = 0
     while True:
         try:
-            await feed(database, handlers, batch)
+            await work(*values, **more)
         except Exception as error:
             if not is_transient(error):
                 raise
             retries += 1
         else:
             return retries
+
+
+async def persist(database: Database, batch: Sequence[Message[Fact]]) -> int:
+    """Feed a batch as a consumer does; return how often it had to be decided again."""
+    return await again_while_transient(feed, database, handlers, batch)
 
 
 async def together(*works: Awaitable[object]) -> None:
@@ -185,10 +193,7 @@ async def test_receipts_and_orders_in_parallel_keep_the_books(inventory_db: Data
 
     async def arrive(number: int) -> None:
         for _ in range(5):
-            try:
-                await receive(inventory_db, **dict.fromkeys(skus[number % 3 :], 2))
-            except ConcurrentWrite:
-                await receive(inventory_db, **dict.fromkeys(skus[number % 3 :], 2))
+            await again_while_transient(receive, inventory_db, **dict.fromkeys(skus[number:], 2))
 
     async def buy(number: int) -> None:
         for _ in range(5):

@@ -1,7 +1,9 @@
 """Does the inventory answer HTTP as the contract says, and never a 5xx for bad input?"""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,9 @@ async def post(
     client: Client, path: str, body: object, headers: Mapping[str, str] = OPERATOR
 ) -> ClientResponse:
     """Send JSON, as an operator unless told otherwise."""
-    response: ClientResponse = await client.post(path, data=orjson.dumps(body), headers=headers)
+    response: ClientResponse = await client.post(
+        path, data=BytesIO(json.dumps(body).encode()), headers=headers
+    )
     return response
 
 

@@ -119,12 +119,17 @@ def test_of_one_rank_the_newer_state_holds() -> None:
 
 
 def test_unavailable_is_a_mark_on_a_released_reservation() -> None:
-    """The carried state decides: released and marked is UNAVAILABLE, released alone is not, rejected stays rejected."""
+    """Released and marked is UNAVAILABLE; released alone is not, and no other reservation is, marked or not."""
     order_id = new_id()
 
     facets = [
         StockState.carried_by(fact, 1).facet
-        for fact in (unavailable(order_id), released(order_id), stock_rejected(order_id), returned(order_id))
+        for fact in (
+            unavailable(order_id),
+            released(order_id),
+            stock_rejected(order_id).model_copy(update={"unavailable": True}),
+            returned(order_id).model_copy(update={"unavailable": True}),
+        )
     ]
 
     assert facets == [Stock.UNAVAILABLE, Stock.RELEASED, Stock.REJECTED, Stock.RETURNED]

@@ -1,0 +1,106 @@
+"""How does the shop's day go? Orders are placed in the order of time, and every customer lives a story of their own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from ops.demo.customer import Customer, commands_of
+from ops.demo.plan import Plan, PlannedOrder, Story
+from ops.demo.shop import Shop
+from ops.demo.watch import OrderView, Watch
+from shared.events import OrderStatus
+from shared.ids import new_id
+
+#: How many customers wait for their stock or at the till at once: what the latency is measured under. With many more,
+#: short holds would run out in the queue.
+WAITING_MAX = 200
+_PLACED_AT_ONCE = 20
+_DOOR_SECONDS = 0.01
+_LOOK_AGAIN_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Visit:
+    """An order of the plan, its id, and what was seen of it: nothing before it is placed.
+
+    A customer is turned away if there was no stock, or if the system was so slow, or so long away, that the order's time
+    was over before they came to the till.
+    """
+
+    planned: PlannedOrder
+    order_id: UUID
+    view: OrderView | None = None
+    turned_away: bool = False
+
+    @property
+    def may_end_in(self) -> frozenset[OrderStatus]:
+        """Every status in which the order may end."""
+        too_late = self.turned_away and self.planned.hold_seconds is not None
+        return self.planned.may_end_in | ({OrderStatus.EXPIRED} if too_late else set())
+
+    @property
+    def status(self) -> str:
+        """Where the order stands, as far as anybody has said."""
+        return "UNKNOWN" if self.view is None or self.view.status is None else self.view.status.value
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to happen to the order."""
+        return self.view is None or self.view.is_open
+
+    def __str__(self) -> str:
+        return f"order {self.order_id} ({self.planned.story})"
+
+
+class Day:
+    """Places the orders of a plan and lets their customers live; `on_end` is called once for each that is through."""
+
+    def __init__(self, plan: Plan, shop: Shop, watch: Watch, on_end: Callable[[], None]) -> None:
+        self.visits = [Visit(planned, new_id()) for planned in plan.orders]
+        self.problems: list[str] = []
+        self.ended_at: float | None = None
+        self._shop = shop
+        self._watch = watch
+        self._on_end = on_end
+
+    async def live(self) -> None:
+        """Return when every customer is through and the gateway has got rid of every webhook."""
+        # Rivals are let in by the customers who lose to them.
+        queue = [visit for visit in self.visits if visit.planned.story is not Story.BUYS_WHAT_ANOTHER_LOST]
+        async with asyncio.TaskGroup() as customers:
+            for start in range(0, len(queue), _PLACED_AT_ONCE):
+                some = queue[start : start + _PLACED_AT_ONCE]
+                await self._until_there_is_room(len(some))
+                for visit, order in zip(some, await self._place(some), strict=True):
+                    customers.create_task(self._live(visit, order))
+        self.ended_at = time.perf_counter()
+        while await self._shop.webhooks_owed() or (await self._shop.webhook_verdicts())[None]:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _until_there_is_room(self, count: int) -> None:
+        while self._watch.undecided + self._shop.at_till + count > WAITING_MAX:
+            await asyncio.sleep(_DOOR_SECONDS)
+
+    async def _place(self, visits: Sequence[Visit]) -> list[OrderView]:
+        commands = [command for visit in visits for command in commands_of(visit.planned, visit.order_id)]
+        views = [self._watch.expect(visit.order_id) for visit in visits]
+        for visit, view in zip(visits, views, strict=True):
+            visit.view = view
+        await self._shop.publish(commands)
+        return views
+
+    async def _live(self, visit: Visit, order: OrderView) -> None:
+        async def rival() -> None:
+            if visit.planned.rival is not None:
+                other = self.visits[visit.planned.rival]
+                (view,) = await self._place([other])
+                await self._live(other, view)
+
+        try:
+            played = await Customer(visit.planned, visit.order_id, order, self._shop, rival).live()
+            visit.turned_away = not played
+        except Exception as error:
+            self.problems.append(f"{visit}: {error}")
+        self._on_end()

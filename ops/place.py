@@ -1,0 +1,52 @@
+"""Where is the system that an operator speaks of?
+
+Found by the settings if they name it, and otherwise by the data directory of `holdfast up`, which keeps there what its
+ready line said.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import ready
+from deploy.local.migrations import SERVICES
+from shared.errors import Misconfigured
+from shared.settings import KafkaConnection, KafkaSettings, load_lenient
+
+DEFAULT_DATA_DIR = Path(".holdfast")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How to reach the databases and Kafka of one system."""
+
+    dsns: Mapping[str, str]
+    kafka: KafkaSettings
+
+
+def find(data_dir: Path) -> Place:
+    """Return where the system is.
+
+    Raises:
+        Misconfigured: the settings name only a part of it, or nothing runs on the data directory.
+    """
+    named = {service: os.environ.get(f"HOLDFAST_{service.upper()}_DATABASE_DSN", "") for service in SERVICES}
+    if all(named.values()):
+        return Place(named, load_lenient(KafkaConnection).kafka())
+    if any(named.values()):
+        missing = ", ".join(
+            f"HOLDFAST_{service.upper()}_DATABASE_DSN" for service in SERVICES if not named[service]
+        )
+        detail = f"The settings name a part of the system only; {missing} is missing."
+        raise Misconfigured(detail)
+    running = ready.load(data_dir)
+    if running is None:
+        detail = (
+            f"No system is running on {data_dir}. Start one with `holdfast up`, name its folder with --data-dir, "
+            "or set HOLDFAST_ORDER_DATABASE_DSN, HOLDFAST_INVENTORY_DATABASE_DSN, HOLDFAST_PAYMENT_DATABASE_DSN "
+            "and HOLDFAST_KAFKA_BOOTSTRAP_SERVERS."
+        )
+        raise Misconfigured(detail)
+    kafka = load_lenient(KafkaConnection, kafka_bootstrap_servers=running.kafka_bootstrap_servers).kafka()
+    return Place(running.postgres, kafka)

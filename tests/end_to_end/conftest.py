@@ -1,0 +1,21 @@
+"""Which system do the end-to-end tests speak to? One `holdfast up` a run, with short holds so that they can expire."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.driver import Driver, running
+
+FAST = {
+    "HOLDFAST_HOLD_GRACE_SECONDS": "1",
+    "HOLDFAST_SWEEP_INTERVAL_SECONDS": "0.2",
+    "HOLDFAST_PAYMENT_ATTEMPTS_MAX": "3",
+}
+
+
+@pytest.fixture(scope="session")
+async def system(parts_folder: Path) -> AsyncIterator[Driver]:
+    """A whole system of its own processes; each test brings its own SKUs and orders."""
+    async with running(parts_folder / "system", **FAST) as driver:
+        yield driver

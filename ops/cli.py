@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +20,6 @@ from ops.demo import DemoSummary, render_summary, run_demo
 from ops.send import read_commands
 from shared.commands import send
 from shared.errors import HoldfastError, Misconfigured
-from shared.settings import KafkaConnection, load_lenient
 
 DataDir = Annotated[Path, Parameter(help="Folder of a running `holdfast up`.")]
 Json = Annotated[
@@ -50,7 +48,7 @@ def main() -> None:
 @app.command
 async def up(
     *,
-    data_dir: DataDir = place.DEFAULT_DATA_DIR,
+    data_dir: Path = place.DEFAULT_DATA_DIR,
     ports: Literal["auto", "fixed"] = "fixed",
     services: Annotated[bool, Parameter(negative="--no-services")] = True,
     copies: int = 1,
@@ -72,21 +70,11 @@ async def up(
         services=services,
         copies=copies,
         on_ready=_announce,
-        migrate=_migrate,
-        create_topics=_create_topics,
     )
 
 
 def _announce(line: ReadyLine) -> None:
     print(line.as_json(), flush=True)
-
-
-async def _migrate(dsns: Mapping[str, str]) -> None:
-    await migrate_all(dsns)
-
-
-async def _create_topics(bootstrap_servers: str) -> None:
-    await ensure_topics(load_lenient(KafkaConnection, kafka_bootstrap_servers=bootstrap_servers).kafka())
 
 
 @app.command
@@ -155,7 +143,12 @@ async def topics(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = Fal
 
 
 @app.command(name="send")
-async def send_file(file: str, *, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = False) -> None:
+async def send_file(
+    file: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *,
+    data_dir: DataDir = place.DEFAULT_DATA_DIR,
+    json: Json = False,
+) -> None:
     """Publish order commands from a file, one JSON object a line.
 
     Nothing is sent if a line is wrong.

@@ -16,16 +16,19 @@ from deploy.local import ready
 from deploy.local.environment import Caller, module_of
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.kept import kept_secrets, new_token, new_webhook_secret
+from deploy.local.migrations import migrate_all
 from deploy.local.ports import HOST, choose_ports
 from deploy.local.postgres import SERVICES, EmbeddedPostgres
 from deploy.local.process import end_leftover
 from deploy.local.progress import Progress
 from deploy.local.ready import ReadyLine
 from deploy.local.supervisor import Part, Supervisor, exclusive
+from deploy.local.topics import ensure_topics
 from deploy.local.web_part import WebPart
+from shared.settings import KafkaConnection, load_lenient
 
-Migrate = Callable[[Mapping[str, str]], Awaitable[None]]
-CreateTopics = Callable[[str], Awaitable[None]]
+#: Makes the stores fit for the services, given the URI of each service's database and the bootstrap servers.
+Prepare = Callable[[Mapping[str, str], str], Awaitable[None]]
 
 _FIXED_PORTS = {
     "order_service": 8001,
@@ -38,6 +41,12 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PID_FILES = ("postgres/*.pid", "kafka/*.pid", "run/*.pid")
 
 
+async def migrate_and_create_topics(databases: Mapping[str, str], bootstrap_servers: str) -> None:
+    """Bring the databases up to date and create the topics that are missing."""
+    kafka = load_lenient(KafkaConnection, kafka_bootstrap_servers=bootstrap_servers).kafka()
+    await asyncio.gather(migrate_all(databases), ensure_topics(kafka))
+
+
 async def run_up(
     data_dir: Path,
     *,
@@ -45,8 +54,8 @@ async def run_up(
     services: bool,
     copies: int = 1,
     on_ready: Callable[[ReadyLine], None],
-    migrate: Migrate | None = None,
-    create_topics: CreateTopics | None = None,
+    prepare: Prepare = migrate_and_create_topics,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run the whole system until SIGINT, SIGTERM, SIGHUP or the cancellation of this task; all is stopped by then.
 
@@ -56,13 +65,13 @@ async def run_up(
         services: whether to start the three services, or only what they need.
         copies: how many processes of each service; those after the first get ports of their own.
         on_ready: called once, when everything is ready.
-        migrate: brings the databases up to date, given the URI of each service's.
-        create_topics: creates the topics, given the bootstrap servers.
+        prepare: makes the stores fit for the services.
+        environment: settings for the parts, instead of the process's own.
 
     Raises:
         HoldfastError: it cannot start; nothing is left running.
     """
-    caller = Caller(os.environ)
+    caller = Caller(os.environ if environment is None else environment)
     with exclusive(data_dir), Progress() as progress, _asked_to_stop() as asked:
         supervisor = Supervisor(progress.say)
 
@@ -71,9 +80,7 @@ async def run_up(
             system = _System(
                 data_dir, caller, supervisor, progress, fixed_ports=ports == "fixed", copies=copies
             )
-            await system.start(
-                services=services, migrate=migrate, create_topics=create_topics, on_ready=on_ready
-            )
+            await system.start(services=services, prepare=prepare, on_ready=on_ready)
             await supervisor.watch()
 
         try:
@@ -118,19 +125,13 @@ class _System:
         self,
         *,
         services: bool,
-        migrate: Migrate | None,
-        create_topics: CreateTopics | None,
+        prepare: Prepare,
         on_ready: Callable[[ReadyLine], None],
     ) -> None:
         """Start everything, and say so when it is ready."""
         databases, bootstrap_servers = await self._start_stores()
-        preparing: list[Awaitable[None]] = []
-        if migrate is not None:
-            preparing.append(migrate(databases))
-        if create_topics is not None:
-            preparing.append(create_topics(bootstrap_servers))
         self._progress.waiting("applying migrations, creating topics")
-        await asyncio.gather(*preparing)
+        await prepare(databases, bootstrap_servers)
         self._progress.waiting("starting the gateway and the services")
         parts: list[Part] = [self._sandbox()]
         if services:

@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -16,15 +16,13 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deploy.local.migrations import migrate_all
 from deploy.local.ready import ReadyLine
 from deploy.local.system import run_up
-from deploy.local.topics import ensure_topics
 from ops.audit import AuditLimits, audit
 from ops.demo.baskets import RealInput, read_real_input
 from ops.demo.day import Day
 from ops.demo.plan import HOLD_GRACE_SECONDS, SEED, Plan, make_plan
-from ops.demo.shop import Shop
+from ops.demo.shop import Money, Refused, Shop
 from ops.demo.summary import DemoSummary, Observed, summarize
 from ops.demo.watch import TOPICS, Watch
 from shared.errors import HoldfastError
@@ -38,7 +36,8 @@ _SETTINGS = {
     "HOLDFAST_PAYMENT_ATTEMPTS_MAX": "2",
     "HOLDFAST_PAYMENT_AUTO_INITIATE": "false",
 }
-_SILENCE_SECONDS_MAX = 60.0
+# Longer than the supervisor takes to find a hanging service and to start it again.
+_SILENCE_SECONDS_MAX = 120.0
 _LOOK_AGAIN_SECONDS = 0.5
 _PUBLIC_FOLDER = 0o755
 
@@ -68,7 +67,7 @@ async def run_demo(*, orders: int, data_dir: Path | None, progress: bool, seed: 
     real = await asyncio.to_thread(read_real_input, orders)
     prices_minor = {sku: product.price_minor for sku, product in real.products.items()}
     plan = make_plan(real.baskets, prices_minor, seed)
-    with _folder(data_dir) as folder, _settings(_SETTINGS):
+    with _folder(data_dir) as folder:
         async with _running_system(folder) as (system, running):
             return await _unless_stopped(running, _hold_a_day(system, real, plan, progress=progress))
 
@@ -93,14 +92,23 @@ async def _hold_a_day(system: ReadyLine, real: RealInput, plan: Plan, *, progres
         report = await audit(system.postgres, limits=AuditLimits(hold_grace_seconds=HOLD_GRACE_SECONDS))
         observed = Observed(
             visits=day.visits,
+            units_sold=await _ask(day, shop.units_sold(), units_before) - units_before,
+            money=await _ask(day, shop.money(), Money(0, 0)),
+            webhook_verdicts=await _ask(day, shop.webhook_verdicts(), verdicts_before) - verdicts_before,
             problems=day.problems,
-            units_sold=await shop.units_sold() - units_before,
-            money=await shop.money(),
-            webhook_verdicts=await shop.webhook_verdicts() - verdicts_before,
             ended_at=day.ended_at or time.perf_counter(),
             audit=report,
         )
     return summarize(real, plan, observed)
+
+
+async def _ask(day: Day, question: Awaitable[T], otherwise: T) -> T:
+    """Return the answer; where there is none, say so among the day's problems: the summary matters most on a bad day."""
+    try:
+        return await question
+    except Refused as error:
+        day.problems.append(str(error))
+        return otherwise
 
 
 async def _until_over(day: Day, watch: Watch, reader: TopicReader) -> None:
@@ -132,8 +140,7 @@ async def _running_system(data_dir: Path) -> AsyncIterator[tuple[ReadyLine, asyn
             ports="auto",
             services=True,
             on_ready=ready.set_result,
-            migrate=_migrate,
-            create_topics=_create_topics,
+            environment={**os.environ, **_SETTINGS},
         )
     )
     try:
@@ -145,14 +152,6 @@ async def _running_system(data_dir: Path) -> AsyncIterator[tuple[ReadyLine, asyn
         yield ready.result(), running
     finally:
         await _end(running)
-
-
-async def _migrate(dsns: Mapping[str, str]) -> None:
-    await migrate_all(dsns)
-
-
-async def _create_topics(bootstrap_servers: str) -> None:
-    await ensure_topics(_kafka(bootstrap_servers))
 
 
 def _kafka(bootstrap_servers: str) -> KafkaSettings:
@@ -187,21 +186,6 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
         # Who is root starts Postgres as somebody else, who must be able to enter.
         Path(folder).chmod(_PUBLIC_FOLDER)
         yield Path(folder)
-
-
-@contextmanager
-def _settings(settings: Mapping[str, str]) -> Iterator[None]:
-    """Set names of the environment, which the services read, for as long as the block lasts."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class _Bar:

@@ -26,7 +26,7 @@ CONNECTIONS_MAX = 64
 _LINES_AT_ONCE = 5_000
 _PAGE_ROWS = 1_000
 _REQUEST_SECONDS_MAX = 30.0
-_TRY_SECONDS_MAX = 60.0
+_TRY_SECONDS_MAX = 120.0
 _BACKOFF = Backoff(seconds_min=0.05, seconds_max=1.0)
 
 Outcome = Literal["succeeded", "failed"]
@@ -134,20 +134,23 @@ class Shop:
 
     async def _start_attempt(self, order_id: UUID, number: int) -> str | None:
         url = f"{self._system.payment_url}/payments/{order_id}/attempts"
-        # 404: the payment service has not heard of the order yet.
-        retried = {HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE}
-        status, attempt = await self._ask(
-            "POST",
-            url,
-            "storefront",
-            body=b"{}",
-            headers={"Idempotency-Key": f"{order_id}-{number}"},
-            taken={HTTPStatus.CREATED, HTTPStatus.OK, HTTPStatus.CONFLICT},
-            retried=retried,
-        )
-        if status == HTTPStatus.CONFLICT:
-            return None
-        payment_id: str = attempt["gateway_transaction_id"]
+        payment_id: str | None = None
+        while payment_id is None:
+            # The same key asks about the same attempt. 404: the payment service has not heard of the order yet; 202, or
+            # no id: the gateway has not answered yet.
+            status, attempt = await self._ask(
+                "POST",
+                url,
+                "storefront",
+                body=b"{}",
+                headers={"Idempotency-Key": f"{order_id}-{number}"},
+                taken={HTTPStatus.CREATED, HTTPStatus.CONFLICT},
+                retried={HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE},
+            )
+            if status == HTTPStatus.CONFLICT:
+                return None
+            payment_id = attempt["gateway_transaction_id"]
+            await asyncio.sleep(0 if payment_id else _BACKOFF.seconds_max)
         self._gateway_payments.append(payment_id)
         return payment_id
 

@@ -139,11 +139,8 @@ async def test_stores_that_are_run_elsewhere_are_used_and_prepared(
     monkeypatch.setenv("HOLDFAST_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     happened: list[object] = []
 
-    async def migrate(given: Mapping[str, str]) -> None:
-        happened.append(dict(given))
-
-    async def create_topics(given: str) -> None:
-        happened.append(given)
+    async def prepare(databases: Mapping[str, str], bootstrap_servers: str) -> None:
+        happened.append((dict(databases), bootstrap_servers))
 
     def on_ready(line: ReadyLine) -> None:
         happened.append((line.postgres, line.kafka_bootstrap_servers, running(line.pids)))
@@ -154,22 +151,22 @@ async def test_stores_that_are_run_elsewhere_are_used_and_prepared(
         ports="auto",
         services=False,
         on_ready=on_ready,
-        migrate=migrate,
-        create_topics=create_topics,
+        prepare=prepare,
     )
 
-    assert happened == [databases, kafka.bootstrap_servers, (databases, kafka.bootstrap_servers, ["sandbox"])]
+    given = (databases, kafka.bootstrap_servers)
+    assert happened == [given, (*given, ["sandbox"])]
 
 
 async def test_a_failure_while_preparing_stops_everything(tmp_path: Path) -> None:
     """If the migrations fail, the error reaches the caller and no process is left."""
 
-    async def migrate(_: Mapping[str, str]) -> None:
+    async def prepare(_databases: Mapping[str, str], _bootstrap_servers: str) -> None:
         raise Misconfigured("migration 7 does not apply")
 
     children = psutil.Process().children()
     with pytest.raises(Misconfigured, match="migration 7"):
-        await run_up(tmp_path, ports="auto", services=False, on_ready=lambda _: None, migrate=migrate)
+        await run_up(tmp_path, ports="auto", services=False, on_ready=lambda _: None, prepare=prepare)
 
     assert psutil.Process().children() == children
 

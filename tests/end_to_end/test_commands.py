@@ -1,0 +1,118 @@
+"""Do the operators' commands do on a running system what they say?"""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.commands import command
+from shared.events import OrderedLine, PlaceOrder
+from shared.ids import new_id
+from tests.end_to_end.driver import HOLDFAST, Driver
+
+_TIMEOUT_SECONDS = 60.0
+
+
+async def holdfast(*arguments: str | Path, given: bytes = b"", **settings: str) -> tuple[int, str, str]:
+    """Run a command and return its exit status, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        HOLDFAST,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **settings},
+    )
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        out, error = await process.communicate(given)
+    return process.returncode or 0, out.decode(), error.decode()
+
+
+async def on_the_system(system: Driver, *arguments: str, given: bytes = b"") -> tuple[int, Any]:
+    """Run a command with --json on the running system and return its exit status and what it printed."""
+    status, out, _ = await holdfast(
+        *arguments, "--json", "--data-dir", str(system.ready["data_dir"]), given=given
+    )
+    return status, orjson.loads(out)
+
+
+async def test_migrating_and_creating_topics_again_changes_nothing(system: Driver) -> None:
+    """What `up` has done already is found done."""
+    migrated = await on_the_system(system, "migrate")
+    status, topics = await on_the_system(system, "topics")
+
+    assert migrated == (0, {"order": [], "inventory": [], "payment": []})
+    assert status == 0
+    assert all(row["partitions"] == row["wanted"] and not row["created"] for row in topics["topics"])
+    assert {row["topic"] for row in topics["topics"]} >= {
+        "order.commands",
+        "order.events.payment-service.dlq",
+    }
+
+
+async def test_sent_commands_become_orders(system: Driver) -> None:
+    """A file of commands, here standard input, is published as it stands."""
+    sku = await system.stock(1)
+    order_id = new_id()
+    data = {
+        "order_id": str(order_id),
+        "customer_id": "c-1",
+        "currency": "EUR",
+        "lines": [{"sku": sku, "quantity": 1}],
+    }
+
+    sent = await on_the_system(
+        system, "send", "-", given=orjson.dumps({"type": "PlaceOrder.v1", "data": data}) + b"\n\n"
+    )
+
+    assert sent == (0, {"sent": 1})
+    assert await system.until(order_id, "AWAITING_PAYMENT", "REJECTED") == "AWAITING_PAYMENT"
+
+
+async def test_a_wrong_line_sends_nothing_and_is_named(system: Driver) -> None:
+    """One bad command among good ones stops the file before anything is published."""
+    sku = await system.stock(1)
+    good = PlaceOrder(
+        order_id=new_id(), customer_id="c-1", currency="EUR", lines=(OrderedLine(sku=sku, quantity=1),)
+    )
+    line = b'{"type": "PlaceOrder.v1", "data": ' + command(good).payload + b"}\n"
+
+    status, _, error = await holdfast(
+        *("send", "-", "--data-dir", system.ready["data_dir"]), given=line + b'{"type": "PlaceOrder.v2"}\n'
+    )
+
+    assert status == 1
+    assert "line 2" in error
+    assert await system.level(sku) == (1, 0, 0)
+
+
+async def test_the_audit_of_a_sound_system_finds_nothing(system: Driver) -> None:
+    """With the traffic of the other tests behind it, every book agrees."""
+    status, report = await on_the_system(system, "audit")
+
+    assert report["findings"] == []
+    assert report["ok"]
+    assert status == 0
+
+
+@pytest.mark.parametrize("name", ["audit", "topics", "migrate"])
+async def test_a_command_without_a_system_says_how_to_find_one(tmp_path: Path, name: str) -> None:
+    """Where nothing runs, the error names the ways to go on, and the exit status is 2."""
+    status, out, error = await holdfast(name, "--data-dir", tmp_path)
+
+    assert status == 2
+    assert out == ""
+    assert "holdfast up" in error
+    assert "HOLDFAST_ORDER_DATABASE_DSN" in error
+
+
+async def test_a_misspelt_setting_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    """A name that is in no part's settings is an error, before anything is started."""
+    status, out, error = await holdfast("up", "--data-dir", tmp_path, HOLDFAST_HOLD_SECOND="5")
+
+    assert status == 2
+    assert out == ""
+    assert error.strip() == "holdfast: HOLDFAST_HOLD_SECOND: there is no such setting"

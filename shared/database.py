@@ -175,11 +175,7 @@ async def connect(
 
 
 async def _prepare(connection: Any) -> None:
-    """Read and write jsonb and json as Python objects."""
-    for name in ("json", "jsonb"):
-        await connection.set_type_codec(
-            name,
-            schema="pg_catalog",
-            encoder=lambda value: orjson.dumps(value).decode(),
-            decoder=orjson.loads,
-        )
+    """Read and write jsonb as Python objects; json stays text, which is what COPY takes."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads
+    )

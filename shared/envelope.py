@@ -8,6 +8,7 @@ then is anything decoded.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -185,7 +186,7 @@ def encode(emitted: Emitted, event_id: UUID, at: datetime) -> tuple[bytes, list[
         ("ce_type", event.type),
         ("ce_source", SOURCES[event.topic]),
         ("ce_subject", emitted.key),
-        ("ce_time", at.astimezone(UTC).isoformat().replace("+00:00", "Z")),
+        ("ce_time", _time_text(at)),
         ("ce_sequence", str(emitted.sequence)),
         ("ce_sequencetype", "Integer"),
         ("ce_causationid", emitted.cause),
@@ -193,6 +194,12 @@ def encode(emitted: Emitted, event_id: UUID, at: datetime) -> tuple[bytes, list[
     if emitted.correlation_id is not None:
         headers.append(("ce_correlationid", emitted.correlation_id))
     return event.model_dump_json().encode(), headers
+
+
+@lru_cache(maxsize=64)
+def _time_text(at: datetime) -> str:
+    """Return a time as RFC 3339 in UTC; a batch has one time for all its events."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def faults_of(error: ValidationError) -> list[Fault]:

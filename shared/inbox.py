@@ -6,6 +6,7 @@ for may turn it into `handled`, once.
 """
 
 from collections.abc import Collection, Sequence
+from operator import attrgetter
 from typing import TypeVar
 from uuid import UUID
 
@@ -13,6 +14,9 @@ from shared.database import Connection
 from shared.envelope import Message
 
 M = TypeVar("M", bound=Message[object])
+
+# Rows are written in one order by everybody, so that no two batches wait for each other in a circle.
+_as_integer = attrgetter("int")
 
 
 async def claim(tx: Connection, consumer: str, messages: Sequence[M]) -> list[M]:
@@ -42,7 +46,7 @@ async def insert_processed_events(
         RETURNING event_id
         """,
         consumer,
-        sorted(event_ids),
+        sorted(event_ids, key=_as_integer),
         outcome,
     )
     return {row["event_id"] for row in rows}
@@ -59,7 +63,7 @@ async def revive_processed_events(tx: Connection, consumer: str, event_ids: Coll
         RETURNING event_id
         """,
         consumer,
-        sorted(event_ids),
+        sorted(event_ids, key=_as_integer),
     )
     return {row["event_id"] for row in rows}
 
@@ -69,5 +73,5 @@ async def bury(tx: Connection, consumer: str, event_ids: Collection[UUID]) -> No
     await tx.execute(
         "UPDATE processed_events SET outcome = 'dead' WHERE consumer = $1 AND event_id = ANY($2)",
         consumer,
-        sorted(event_ids),
+        sorted(event_ids, key=_as_integer),
     )

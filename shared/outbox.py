@@ -7,6 +7,7 @@ keep their order. The relay (`shared.relay`) sends and deletes them. Dead letter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -32,24 +33,30 @@ class OutboxRow:
     payload: bytes | None
 
 
+class _NewRow(NamedTuple):
+    """The columns of a row to be inserted; `headers` as JSON, see `_pack`."""
+
+    event_id: UUID
+    topic: str
+    key: bytes | None
+    type: str
+    sequence: int
+    headers: str
+    payload: bytes | None
+
+
 async def add(tx: Connection, emitted: Sequence[Emitted], *, at: datetime) -> None:
     """Store events for the relay in the order given; `at` is the time of the facts they tell."""
-    rows = []
-    for item in emitted:
-        event_id = new_id()
-        payload, headers = encode(item, event_id, at)
-        rows.append(
-            OutboxRow(
-                event_id=event_id,
-                topic=item.event.topic,
-                key=item.key.encode(),
-                type=item.event.type,
-                sequence=item.sequence,
-                headers=[(name, value.encode()) for name, value in headers],
-                payload=payload,
-            )
-        )
-    await insert_outbox(tx, rows)
+    await _insert_outbox(tx, [_new_row(item, at) for item in emitted])
+
+
+def _new_row(emitted: Emitted, at: datetime) -> _NewRow:
+    event_id, event = new_id(), emitted.event
+    payload, headers = encode(emitted, event_id, at)
+    packed = orjson.dumps(headers).decode()
+    if not packed.isascii():
+        packed = _pack([(name, value.encode()) for name, value in headers])
+    return _NewRow(event_id, event.topic, emitted.key.encode(), event.type, emitted.sequence, packed, payload)
 
 
 async def add_dead_letters(
@@ -99,24 +106,18 @@ def dead_letter_topic(topic: str, group: str) -> str:
 
 async def insert_outbox(tx: Connection, rows: Sequence[OutboxRow]) -> None:
     """Append rows, numbered in the order given, and wake the relay at commit."""
+    new = [
+        _NewRow(row.event_id, row.topic, row.key, row.type, row.sequence, _pack(row.headers), row.payload)
+        for row in rows
+    ]
+    await _insert_outbox(tx, new)
+
+
+async def _insert_outbox(tx: Connection, rows: Sequence[_NewRow]) -> None:
     if not rows:
         return
-    await tx.execute(
-        """
-        INSERT INTO outbox (event_id, topic, key, type, sequence, headers, payload)
-        SELECT event_id, topic, key, type, sequence, headers, payload
-        FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::text[]::json[], $7::bytea[])
-             WITH ORDINALITY AS row (event_id, topic, key, type, sequence, headers, payload, position)
-        ORDER BY position
-        """,
-        [row.event_id for row in rows],
-        [row.topic for row in rows],
-        [row.key for row in rows],
-        [row.type for row in rows],
-        [row.sequence for row in rows],
-        [_pack(row.headers) for row in rows],
-        [row.payload for row in rows],
-    )
+    # COPY costs less than half of an INSERT from arrays; it numbers the rows in the order given.
+    await tx.copy_records_to_table("outbox", records=rows, columns=_NewRow._fields)
     await tx.execute("SELECT pg_notify($1, '')", CHANNEL)
 
 

@@ -15,8 +15,9 @@ from deploy.local.ready import ReadyLine
 from deploy.local.system import run_up
 from deploy.local.topics import check_topics, ensure_topics
 from ops import place
-from ops.audit import AuditReport, audit, render
+from ops.audit import AuditLimits, AuditReport, Topics, audit, render
 from ops.demo import DemoSummary, render_summary, run_demo
+from ops.lag import LagLimits, measure_lag, render_lag
 from ops.send import read_commands
 from shared.commands import send
 from shared.errors import HoldfastError, Misconfigured
@@ -25,6 +26,8 @@ DataDir = Annotated[Path, Parameter(help="Folder of a running `holdfast up`.")]
 Json = Annotated[
     bool, Parameter(name="--json", negative="", help="Print one JSON object instead of a table.")
 ]
+
+_LAG_LIMITS = LagLimits()
 
 app = App(
     name="holdfast",
@@ -177,10 +180,48 @@ def _read_file(file: str) -> Any:
         raise Misconfigured(detail) from error
 
 
+@app.command(name="lag")
+async def lag(
+    *,
+    limits: Annotated[LagLimits, Parameter(name="*")] = _LAG_LIMITS,
+    data_dir: DataDir = place.DEFAULT_DATA_DIR,
+    json: Json = False,
+) -> int:
+    """Say what waits: messages, dead letters, outboxes, open orders, overdue holds, webhooks, refunds.
+
+    Exit status 1 if something is beyond its limit, or does not answer.
+    """
+    times = place.hold_times()
+    report = await measure_lag(place.find(data_dir), limits, hold_grace_seconds=times.hold_grace_seconds)
+    if json:
+        _print_json(report.as_dict())
+    else:
+        render_lag(report, Console())
+    return 0 if report.ok else 1
+
+
 @app.command(name="audit")
-async def audit_system(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = False) -> int:
-    """Prove from the three databases that nothing was sold twice, lost or left hanging. Exit status 1 on findings."""
-    report: AuditReport = await audit(place.find(data_dir).dsns)
+async def audit_system(
+    *,
+    kafka: Annotated[bool, Parameter(negative="")] = False,
+    data_dir: DataDir = place.DEFAULT_DATA_DIR,
+    json: Json = False,
+) -> int:
+    """Prove from the three databases that nothing was sold twice, lost or left hanging. Exit status 1 on findings.
+
+    HOLDFAST_HOLD_SECONDS and HOLDFAST_HOLD_GRACE_SECONDS, where they are not the defaults, have to be those of the
+    inventory service.
+
+    Args:
+        kafka: also read the topics from beginning to end, and prove that no event is missing (A12).
+        data_dir: folder of a running `holdfast up`.
+        json: print the report as one JSON object.
+    """
+    found = place.find(data_dir)
+    times = place.hold_times()
+    limits = AuditLimits(hold_seconds=times.hold_seconds, hold_grace_seconds=times.hold_grace_seconds)
+    topics = Topics(found.kafka) if kafka else None
+    report: AuditReport = await audit(found.dsns, topics=topics, limits=limits)
     if json:
         _print_json(report.as_dict())
     else:

@@ -9,12 +9,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from deploy.local import ready
 from deploy.local.migrations import SERVICES
+from services.inventory_service.settings import HOLD_SECONDS
 from shared.errors import Misconfigured
 from shared.settings import KafkaConnection, KafkaSettings, load_lenient
 
 DEFAULT_DATA_DIR = Path(".holdfast")
+
+
+class HoldTimes(BaseSettings):
+    """The inventory's settings of the same names, where the operator's command is told of them."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    hold_seconds: float = Field(HOLD_SECONDS, ge=0)
+    hold_grace_seconds: float = Field(60.0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,11 @@ class Place:
 
     dsns: Mapping[str, str]
     kafka: KafkaSettings
+
+
+def hold_times() -> HoldTimes:
+    """Return how long stock is held; raise `Misconfigured` for a value that does not fit."""
+    return load_lenient(HoldTimes)
 
 
 def find(data_dir: Path) -> Place:

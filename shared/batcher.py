@@ -14,6 +14,7 @@ from shared import metrics
 from shared.backoff import Backoff
 from shared.database import Connection, Database, is_transient
 from shared.errors import HoldfastError, Overloaded, Unavailable
+from shared.health import Progress
 from shared.logging import get_logger
 from shared.splitting import apply_splitting
 
@@ -47,6 +48,7 @@ class Batcher(Generic[Item, Result]):
         queue_max: int,
     ) -> None:
         self.name = name
+        self.progress = Progress()
         self._database = database
         self._apply = apply
         self._size_max = size_max
@@ -70,6 +72,7 @@ class Batcher(Generic[Item, Result]):
             raise Overloaded
         waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
+        self.progress.owes()
         self._arrived.set()
         return await waiting.answer
 
@@ -87,6 +90,9 @@ class Batcher(Generic[Item, Result]):
                 batch = [self._queue.popleft() for _ in range(min(self._size_max, len(self._queue)))]
                 metrics.QUEUE.labels(self.name).set(len(self._queue))
                 await self._settle(batch)
+                self.progress.done()
+                if self._queue:
+                    self.progress.owes()
         finally:
             stop.cancel()
             self._ended = True

@@ -7,6 +7,7 @@ goes on, so that the group does not think this member dead.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +30,7 @@ from shared.envelope import (
 )
 from shared.errors import HoldfastError, Unavailable
 from shared.events import CATALOGUE, COMMANDS_TOPIC, Wire
-from shared.health import Health
+from shared.health import Health, Progress
 from shared.kafka import GroupConsumer, GroupLimits, is_kafka_error
 from shared.logging import get_logger
 from shared.outbox import DeadLetter
@@ -40,17 +41,24 @@ from shared.worker import wait_for_any
 _log = get_logger()
 _POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
+# Offsets that were not committed cost a redelivery, which the inbox makes harmless.
+_LAST_COMMIT_SECONDS_MAX = 1.0
+_DRAIN_SECONDS_MAX = 5.0
 
 Handle = Callable[[Connection, Sequence[Message[Any]]], Awaitable[Sequence[Refusal]]]
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerLimits:
-    """How a consumer paces itself; a batch over half of `records_max` is followed by a pause, so the next is large."""
+    """How a consumer paces itself: a batch of `pause_records_min` or more is followed by a pause, so the next is larger.
+
+    Many small batches cost several times the CPU of few large ones, and a busy system would never get out of them.
+    """
 
     group: GroupLimits = field(default_factory=GroupLimits)
     pause_seconds: float = 0.03
     offsets_interval_seconds: float = 1.0
+    pause_records_min: int = 16
 
 
 class Sorter:
@@ -123,6 +131,7 @@ class Consumer:
         health: Health,
     ) -> None:
         self.name = f"consumer:{group}"
+        self.progress = Progress()
         self._group = group
         self._sorter = Sorter(group, consumed)
         self._handle = handle
@@ -134,6 +143,7 @@ class Consumer:
         self._in_hand = asyncio.Lock()
         self._done: dict[tuple[str, int], int] = {}
         self._committed_at = 0.0
+        self._behind = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Take batches until told to stop; a group that cannot be joined is tried again for ever."""
@@ -155,6 +165,7 @@ class Consumer:
                 if not (isinstance(error, Unavailable) or is_kafka_error(error)):
                     raise
                 failures += 1
+                self.progress.done()
                 self._health.down("kafka", repr(error))
                 _log.warning("consumer_disconnected", group=self._group, error=repr(error), failures=failures)
                 await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
@@ -165,30 +176,48 @@ class Consumer:
         probe = asyncio.create_task(self._probe(consumer), name=f"{self.name}:probe")
         try:
             while not stopping.is_set():
+                self.progress.owes()
                 records = await consumer.poll(_POLL_SECONDS)
                 if records:
                     async with self._in_hand:
                         await self._take(consumer, records, stopping)
+                if records or not self._behind:
+                    self.progress.done()
                 await self._commit_when_due(consumer)
-                if len(records) * 2 > self._limits.group.records_max:
+                if len(records) >= self._limits.pause_records_min:
                     await asyncio.sleep(self._limits.pause_seconds)
         finally:
             probe.cancel()
-            await self._commit(consumer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_COMMIT_SECONDS_MAX):
+                    await self._commit(consumer)
 
     async def _probe(self, consumer: GroupConsumer) -> None:
-        """Keep saying whether Kafka answers: a consumer without brokers looks just like one without messages."""
+        """Keep asking Kafka what waits: without brokers, or standing still, all looks as if there were no messages."""
         while True:
-            if await consumer.is_up(_PROBE_SECONDS):
-                self._health.up("kafka")
-            else:
+            behind = await consumer.count_behind(_PROBE_SECONDS)
+            if behind is None:
                 self._health.down("kafka", "no broker answers")
+            else:
+                self._health.up("kafka")
+            self._behind = behind or 0
             await asyncio.sleep(_PROBE_SECONDS)
 
     async def _drain(self, consumer: GroupConsumer) -> None:
-        """Finish what is in hand and say so before partitions move to another member."""
-        async with self._in_hand:
+        """Finish what is in hand and say so before partitions move to another member.
+
+        A batch whose database is away is not waited for: the group would throw this member out, and the inbox of
+        whoever takes over knows what was handled.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS_MAX):
+                await self._in_hand.acquire()
+        except TimeoutError:
+            return
+        try:
             await self._commit(consumer)
+        finally:
+            self._in_hand.release()
 
     async def _take(
         self, consumer: GroupConsumer, records: Sequence[Record], stopping: asyncio.Event
@@ -204,12 +233,14 @@ class Consumer:
                 if stopping.is_set():
                     return
                 tries += 1
+                self.progress.done()
                 metrics.RETRIES.labels(self.name).inc()
                 self._health.down(self.name, repr(error))
                 _log.warning(
                     "batch_retried", group=self._group, error=repr(error), tries=tries, items=len(items)
                 )
                 await consumer.keep_alive(self._backoff.seconds(tries))
+                self.progress.owes()
         if tries:
             consumer.resume()
         self._health.up(self.name)

@@ -82,7 +82,9 @@ class DatabaseOptions:
             "application_name": self.application_name,
             "statement_timeout": f"{round(self.statement_timeout_seconds * 1000)}ms",
             "lock_timeout": f"{round(self.lock_timeout_seconds * 1000)}ms",
-            "idle_in_transaction_session_timeout": f"{round(self.statement_timeout_seconds * 2000)}ms",
+            # No transaction waits for anything but Postgres: one that is idle belongs to a process that is frozen or gone,
+            # and must not keep its rows from the others for longer than they are ready to wait a second time.
+            "idle_in_transaction_session_timeout": f"{round(self.lock_timeout_seconds * 2000)}ms",
         }
 
 
@@ -127,6 +129,12 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
+    def terminate(self) -> None:
+        """Cut all connections off, whatever they wait for; what was not committed is rolled back."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Open one READ COMMITTED transaction, committed at the end of the block and rolled back by any error."""
@@ -154,9 +162,20 @@ class Database:
 
 
 async def connect(
-    dsn: str, *, timeout_seconds: float = 5.0, application_name: str = "holdfast"
+    dsn: str,
+    *,
+    timeout_seconds: float = 5.0,
+    application_name: str = "holdfast",
+    silence_seconds_max: float | None = None,
 ) -> DedicatedConnection:
     """Open a connection outside any pool: for LISTEN, session locks and operators.
+
+    Args:
+        dsn: where the database is.
+        timeout_seconds: how long connecting may take.
+        application_name: how the session is listed in `pg_stat_activity`.
+        silence_seconds_max: how long either side may hear nothing of the other before it gives the session up, and
+            with it what the session has locked: a client that is frozen, or a machine that is gone, says no goodbye.
 
     Raises:
         Unavailable: the database does not answer.
@@ -165,13 +184,26 @@ async def connect(
         connection = await asyncpg.connect(
             dsn,
             timeout=timeout_seconds,
-            server_settings={**_SESSION_SETTINGS, "application_name": application_name},
+            command_timeout=silence_seconds_max,
+            server_settings={
+                **_SESSION_SETTINGS,
+                "application_name": application_name,
+                **_silence_settings(silence_seconds_max),
+            },
         )
     except _TRANSIENT as error:
         detail = f"the database does not answer: {error!r}"
         raise Unavailable(detail) from error
     await _prepare(connection)
     return connection
+
+
+def _silence_settings(seconds_max: float | None) -> dict[str, str]:
+    """Have the server end a session whose client neither asks anything nor takes its answers."""
+    if seconds_max is None:
+        return {}
+    milliseconds = f"{round(seconds_max * 1000)}ms"
+    return {"idle_session_timeout": milliseconds, "tcp_user_timeout": milliseconds}
 
 
 async def _prepare(connection: Any) -> None:

@@ -78,6 +78,13 @@ class Conflict(HoldfastError):
     reason = "conflict"
 
 
+class TooSlow(HoldfastError):
+    """The body did not come in time."""
+
+    status = 408
+    reason = "too_slow"
+
+
 class TooLarge(HoldfastError):
     """The body is larger than this route takes."""
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TypeVar
 from uuid import UUID
 
-from shared.database import Connection
+from shared.database import Connection, Database
 from shared.envelope import Message
 
 M = TypeVar("M", bound=Message[object])
@@ -75,3 +75,52 @@ async def bury(tx: Connection, consumer: str, event_ids: Collection[UUID]) -> No
         consumer,
         sorted(event_ids, key=_as_integer),
     )
+
+
+class InboxPruner:
+    """Forgets events that were handled so long ago that no topic holds them any more.
+
+    It walks through the table, so many pages of 8 KiB a tick, and begins again at its end: a tick costs the same however
+    large the table is, needs no index beside it, and never holds many locks.
+    """
+
+    def __init__(self, database: Database, *, retention_seconds: float, pages_max: int = 512) -> None:
+        self._database = database
+        self._retention_seconds = retention_seconds
+        self._pages_max = pages_max
+        self._page = 0
+
+    async def tick(self) -> bool:
+        """Look at the next pages; there is always time until the next ones."""
+        async with self._database.connection() as connection:
+            following = self._page + self._pages_max
+            await delete_processed_events(
+                connection, pages=(self._page, following), retention_seconds=self._retention_seconds
+            )
+            self._page = following if following < await count_inbox_pages(connection) else 0
+        return False
+
+
+async def delete_processed_events(
+    connection: Connection, *, pages: tuple[int, int], retention_seconds: float
+) -> None:
+    """Forget the old entries that lie from one page of the table up to another."""
+    await connection.execute(
+        """
+        DELETE FROM processed_events
+        WHERE ctid >= $1::tid AND ctid < $2::tid AND handled_at < now() - make_interval(secs => $3)
+        """,
+        (pages[0], 0),
+        (pages[1], 0),
+        retention_seconds,
+    )
+
+
+async def count_inbox_pages(connection: Connection) -> int:
+    """Return how many pages the table has."""
+    pages: int = await connection.fetchval(
+        """
+        SELECT pg_relation_size('processed_events') / current_setting('block_size')::int
+        """
+    )
+    return pages

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from shared.backoff import Backoff
 from shared.database import Connection, connect, is_transient
-from shared.health import Health
+from shared.health import Health, Progress
 from shared.logging import get_logger
 from shared.worker import wait_for_any
 
@@ -48,11 +48,13 @@ class Listener:
 
     def __init__(self, dsn: str, channel: str, *, health: Health) -> None:
         self.name = f"listener:{channel}"
+        self.progress = Progress()
         self._dsn = dsn
         self._channel = channel
         self._health = health
         self._watchers: dict[str, set[asyncio.Event]] = {}
         self._backoff = Backoff(seconds_min=0.1, seconds_max=2.0)
+        self._failures = 0
 
     @contextmanager
     def watch(self, key: str) -> Iterator[asyncio.Event]:
@@ -70,34 +72,57 @@ class Listener:
             if not watchers:
                 del self._watchers[key]
 
+    @property
+    def watched(self) -> int:
+        """How many keys are watched."""
+        return len(self._watchers)
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Listen until told to stop; a lost connection is built anew, and everybody looks once more."""
-        failures = 0
         while not stopping.is_set():
             try:
                 await self._listen(stopping)
-                failures = 0
             except Exception as error:
                 if not is_transient(error):
                     raise
-                failures += 1
+                self._failures += 1
+                self.progress.done()
                 self._health.down(self.name, repr(error))
                 _log.warning(
-                    "listener_disconnected", channel=self._channel, error=repr(error), failures=failures
+                    "listener_disconnected",
+                    channel=self._channel,
+                    error=repr(error),
+                    failures=self._failures,
                 )
-                await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
-        self._wake_all()
+                await wait_for_any(stopping, seconds=self._backoff.seconds(self._failures))
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Have everybody look: changes may have been missed, or it is time to end (`is_ending`)."""
+        for watchers in self._watchers.values():
+            for changed in watchers:
+                changed.set()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the service stops, so that nobody should wait any longer."""
+        return self._health.stopping
 
     async def _listen(self, stopping: asyncio.Event) -> None:
         connection = await connect(self._dsn, application_name=self.name)
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
         try:
             await connection.add_listener(self._channel, lambda *args: self._wake(str(args[-1])))
+            self._failures = 0
             self._health.up(self.name)
-            self._wake_all()
+            self.wake_all()
             while not stopping.is_set():
                 # A connection that is dead without a word is found out by asking it.
+                self.progress.owes()
                 await connection.fetchval("SELECT 1", timeout=_CHECK_SECONDS)
-                await wait_for_any(stopping, seconds=_CHECK_SECONDS)
+                self.progress.done()
+                await wait_for_any(stopping, lost, seconds=_CHECK_SECONDS)
         finally:
             await connection.close(timeout=2)
 
@@ -106,8 +131,3 @@ class Listener:
             for key in payload.split(","):
                 for changed in self._watchers.get(key, ()):
                     changed.set()
-
-    def _wake_all(self) -> None:
-        for watchers in self._watchers.values():
-            for changed in watchers:
-                changed.set()

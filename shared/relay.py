@@ -1,29 +1,35 @@
 """How do outbox rows reach Kafka, each at least once and in order?
 
 One leader per database, elected by a session advisory lock on the very connection that reads and deletes the rows: a
-leader that has lost its session can delete nothing. It always takes the oldest rows; a cursor on `id` would pass over
-rows whose transaction commits late.
+leader that has lost its session can delete nothing, and one that falls silent loses its session. It always takes the
+oldest rows; a cursor on `id` would pass over rows whose transaction commits late.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from shared import metrics, outbox
 from shared.backoff import Backoff
 from shared.database import DedicatedConnection, connect, is_transient
 from shared.errors import Unavailable
-from shared.health import Health
+from shared.health import Health, Progress
 from shared.kafka import Publisher, is_kafka_error
 from shared.logging import get_logger
 from shared.outbox import OutboxRow
 from shared.settings import KafkaSettings
 from shared.worker import wait_for_any
 
+T = TypeVar("T")
+
 _log = get_logger()
 _LOCK = 4_846_318_150_227_002
-_BUSY_ROWS = 200
+_BUSY_ROWS = 16
 _BUSY_PAUSE_SECONDS = 0.02
 _UNSENDABLE_PAUSE_SECONDS = 60.0
+#: How long a leader that is frozen, or whose machine is gone, keeps the others from leading (beyond its polling interval).
+_SILENCE_SECONDS_MAX = 10.0
+_SIGN_OF_LIFE_SECONDS = 2.0
 
 
 class Relay:
@@ -40,6 +46,7 @@ class Relay:
         interval_seconds: float = 1.0,
     ) -> None:
         self.name = "relay"
+        self.progress = Progress()
         self._dsn = dsn
         self._kafka = kafka
         self._client_id = f"{name}-relay"
@@ -55,6 +62,7 @@ class Relay:
         failures = 0
         while not stopping.is_set():
             started = asyncio.get_running_loop().time()
+            self.progress.owes()
             try:
                 await self._serve(stopping)
             except Exception as error:
@@ -63,6 +71,9 @@ class Relay:
                 recovered = asyncio.get_running_loop().time() - started > self._backoff.seconds_max
                 failures = 1 if recovered else failures + 1
                 self._health.down(self.name, repr(error))
+                if isinstance(error, Unavailable):
+                    # Kafka or Postgres does not answer: a restart would not help. Whatever else comes back may.
+                    self.progress.done()
                 _log.warning("relay_interrupted", error=repr(error), failures=failures)
                 await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
             finally:
@@ -70,21 +81,31 @@ class Relay:
 
     async def _serve(self, stopping: asyncio.Event) -> None:
         """Hold one session: wait for the lock, then send until something breaks."""
-        connection = await connect(self._dsn, application_name=self._client_id)
+        connection = await connect(
+            self._dsn,
+            application_name=self._client_id,
+            silence_seconds_max=self._interval_seconds + _SILENCE_SECONDS_MAX,
+        )
         try:
             await connection.add_listener(outbox.CHANNEL, lambda *_: self._woken.set())
             while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
                 self._health.up(self.name)
+                self.progress.done()
                 await wait_for_any(stopping, seconds=self._interval_seconds)
                 if stopping.is_set():
                     return
+                self.progress.owes()
             metrics.RELAY_LEADER.set(1)
             publisher = Publisher(self._kafka, client_id=self._client_id)
             try:
-                await publisher.open()
+                await _alive(connection, publisher.open())
                 await self._send_all(connection, publisher, stopping)
             finally:
                 await publisher.close()
+        except BaseException:
+            # Politeness would wait for a database that may be the very thing that does not answer.
+            connection.terminate()
+            raise
         finally:
             await connection.close(timeout=2)
 
@@ -93,9 +114,11 @@ class Relay:
     ) -> None:
         while True:
             self._woken.clear()
+            self.progress.owes()
             sent = await self.send(connection, publisher)
             self._health.up(self.name)
             if sent == 0:
+                self.progress.done()
                 if stopping.is_set():
                     return
                 if connection.is_closed():
@@ -111,11 +134,13 @@ class Relay:
         metrics.OUTBOX_WAITING.set(len(rows))
         if not rows:
             return 0
-        published = await publisher.publish([row for _, row in rows])
+        published = await _alive(connection, publisher.publish([row for _, row in rows]))
         if published.acknowledged:
             await outbox.delete_outbox(connection, [rows[position][0] for position in published.acknowledged])
             metrics.OUTBOX_SENT.inc(len(published.acknowledged))
         self._put_aside(rows, published.refused)
+        if published.acknowledged or published.refused:
+            self.progress.done()
         return len(rows)
 
     def _set_aside(self) -> list[int]:
@@ -131,3 +156,14 @@ class Relay:
             self._unsendable[row_id] = until
             metrics.OUTBOX_UNSENDABLE.inc()
             _log.error("outbox_row_unsendable", event_id=str(row.event_id), topic=row.topic, why=why)
+
+
+async def _alive(connection: DedicatedConnection, work: Awaitable[T]) -> T:
+    """Wait for Kafka without falling silent towards Postgres; a session that is lost meanwhile ends the work, too."""
+    working = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([working], timeout=_SIGN_OF_LIFE_SECONDS))[0]:
+            await connection.fetchval("SELECT 1")
+        return working.result()
+    finally:
+        working.cancel()

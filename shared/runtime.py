@@ -14,14 +14,17 @@ from typing import Any, Generic, Protocol, TypeVar
 import uvloop
 from aiohttp import web
 
+from shared.admission import listen
 from shared.backoff import Backoff
 from shared.batcher import Batcher
 from shared.consumer import Consumer, ConsumerLimits, Handle
 from shared.database import Database, DatabaseOptions, is_transient
 from shared.errors import HoldfastError, Misconfigured
 from shared.events import Wire
-from shared.health import Health
+from shared.health import Health, Progress
+from shared.inbox import InboxPruner
 from shared.kafka import GroupLimits
+from shared.listener import Listener
 from shared.logging import configure, get_logger
 from shared.relay import Relay
 from shared.settings import ServiceSettings, load
@@ -31,6 +34,10 @@ from shared.worker import Worker, wait_for_any
 S = TypeVar("S", bound=ServiceSettings)
 C = TypeVar("C")
 _log = get_logger()
+#: The last seconds of a stop, in which what still waits for a part that is away is cut off; at most half of it all.
+_CUTTING_SECONDS_MAX = 5.0
+#: For how long the rest of a body is read that nobody wants, so that its sender sees the answer.
+_LINGER_SECONDS = 2.0
 
 
 class Part(Protocol):
@@ -55,6 +62,8 @@ class Service(Generic[S]):
         self.health = Health()
         self.parts: list[Part] = []
         self.app: web.Application | None = None
+        #: Where it listens: the port of the settings, or the free one that was found for port 0.
+        self.http_port = settings.http_port
         self._resources = resources
 
     def add(self, part: P) -> P:
@@ -63,6 +72,9 @@ class Service(Generic[S]):
             detail = f"two parts are named {part.name}"
             raise HoldfastError(detail)
         self.parts.append(part)
+        progress = getattr(part, "progress", None)
+        if isinstance(progress, Progress):
+            self.health.watch(part.name, progress)
         return part
 
     async def enter(self, resource: AbstractAsyncContextManager[C]) -> C:
@@ -70,7 +82,7 @@ class Service(Generic[S]):
         return await self._resources.enter_async_context(resource)
 
     def consume(self, group: str, consumed: Sequence[type[Wire]], handle: Handle) -> Consumer:
-        """Add the consumer that feeds `handle`."""
+        """Add the consumer that feeds `handle`, and what forgets old entries of its inbox."""
         settings = self.settings
         group_limits = GroupLimits(
             records_max=settings.batch_records_max,
@@ -78,7 +90,16 @@ class Service(Generic[S]):
             session_timeout_seconds=settings.session_timeout_seconds,
             poll_interval_seconds_max=settings.poll_interval_seconds_max,
         )
-        limits = ConsumerLimits(group_limits, settings.batch_pause_seconds, settings.offsets_interval_seconds)
+        limits = ConsumerLimits(
+            group_limits,
+            pause_seconds=settings.batch_pause_seconds,
+            offsets_interval_seconds=settings.offsets_interval_seconds,
+            pause_records_min=settings.batch_pause_records_min,
+        )
+        pruner = InboxPruner(self.database, retention_seconds=settings.inbox_retention_seconds)
+        self.add(
+            Worker("inbox_pruner", pruner.tick, interval_seconds=settings.inbox_pruning_interval_seconds)
+        )
         return self.add(
             Consumer(
                 group,
@@ -90,6 +111,16 @@ class Service(Generic[S]):
                 health=self.health,
             )
         )
+
+    def listen(self, channel: str) -> Listener:
+        """Add the listener that wakes requests when a commit changes what they wait for."""
+        return self.add(Listener(self.database.dsn, channel, health=self.health))
+
+    def end_waits(self) -> None:
+        """Have requests that wait for a change answered now, since the service stops."""
+        for part in self.parts:
+            if isinstance(part, Listener):
+                part.wake_all()
 
     def relay(self) -> Relay:
         """Add the relay that empties this service's outbox."""
@@ -115,6 +146,8 @@ class Service(Generic[S]):
             database=self.database,
             openapi=openapi,
             body_bytes_max=settings.http_body_bytes_max,
+            body_seconds_max=settings.http_body_seconds_max,
+            watchdog_seconds=settings.watchdog_seconds,
         )
 
 
@@ -158,15 +191,25 @@ async def start(
         service = Service(name, settings, database, resources)
         await wire(service)
         tasks = _Tasks(service.parts, stopping)
+        clock = asyncio.get_running_loop().time
+        stopping_at = clock()
         try:
             async with _listening(service):
                 service.health.started = True
                 _log.info("started", service=name, parts=[part.name for part in service.parts])
                 yield service
+                stopping_at = clock()
                 service.health.stopping = True
+                service.end_waits()
                 _log.info("stopping", service=name)
         finally:
-            await tasks.stop(settings.drain_seconds_max)
+            # The requests under way and the parts share the time that is promised for a stop.
+            cutting_seconds = min(_CUTTING_SECONDS_MAX, settings.drain_seconds_max / 2)
+            await tasks.stop(
+                finish_at=stopping_at + settings.drain_seconds_max - cutting_seconds,
+                cutting_seconds=0.6 * cutting_seconds,
+                cut_off=database.terminate,
+            )
     tasks.raise_failures()
     _log.info("stopped", service=name)
 
@@ -193,9 +236,15 @@ class _Tasks:
                 self._failures.append((task.get_name(), error))
             self._stopping.set()
 
-    async def stop(self, seconds_max: float) -> None:
-        """Stop what takes in before what works on it, and the relay last; cancel what does not end in time."""
-        deadline = asyncio.get_running_loop().time() + seconds_max
+    async def stop(self, *, finish_at: float, cutting_seconds: float, cut_off: Callable[[], None]) -> None:
+        """Stop what takes in before what works on it, and the relay last.
+
+        Args:
+            finish_at: until when, in the loop's time, the parts may finish; then those that have not are cancelled.
+            cutting_seconds: how long they may take to end themselves then; who has not ended is left behind.
+            cut_off: takes their connections away, so that nobody waits for an answer that does not come.
+        """
+        clock = asyncio.get_running_loop().time
         for kind in (Consumer, Worker, Batcher, object):
             ending = [
                 part.name for part in self._parts if isinstance(part, kind) and not self._is_done(part.name)
@@ -204,12 +253,16 @@ class _Tasks:
                 self._stops[part_name].set()
             tasks = [self._tasks[part_name] for part_name in ending]
             if tasks:
-                left = max(0.1, deadline - asyncio.get_running_loop().time())
-                _, late = await asyncio.wait(tasks, timeout=left)
-                for task in late:
-                    _log.warning("part_cancelled", part=task.get_name())
-                    task.cancel()
-                await asyncio.gather(*late, return_exceptions=True)
+                await asyncio.wait(tasks, timeout=max(0.1, finish_at - clock()))
+        late = [task for task in self._tasks.values() if not task.done()]
+        if late:
+            for task in late:
+                _log.warning("part_cancelled", part=task.get_name())
+                task.cancel()
+            cut_off()
+            _, abandoned = await asyncio.wait(late, timeout=cutting_seconds)
+            for task in abandoned:
+                _log.error("part_abandoned", part=task.get_name())
 
     def _is_done(self, part_name: str) -> bool:
         return self._tasks[part_name].done()
@@ -230,13 +283,24 @@ async def _listening(service: Service[S]) -> AsyncIterator[None]:
         return
     settings = service.settings
     runner = web.AppRunner(
-        service.app, access_log=None, handle_signals=False, shutdown_timeout=settings.drain_seconds_max / 2
+        service.app,
+        access_log=None,
+        handle_signals=False,
+        # aiohttp waits so long for the requests under way, and as long again for those that it has cancelled.
+        shutdown_timeout=settings.drain_seconds_max / 4,
+        keepalive_timeout=settings.http_idle_seconds_max,
+        lingering_time=_LINGER_SECONDS,
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.http_host, settings.http_port, backlog=1_024)
-        await site.start()
-        yield
+        listening = await listen(
+            runner, settings.http_host, settings.http_port, connections_max=settings.http_connections_max
+        )
+        service.http_port = listening.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
 

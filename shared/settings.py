@@ -99,6 +99,10 @@ class ServiceSettings(KafkaConnection):
     http_host: str = "127.0.0.1"
     http_port: int = Field(ge=0, le=65_535)
     http_body_bytes_max: int = Field(65_536, ge=1_024, le=16_777_216, description="bytes of one request body")
+    http_body_seconds_max: float = Field(20.0, gt=0, le=600, description="time for a body to come")
+    http_idle_seconds_max: float = Field(
+        75.0, gt=0, le=3_600, description="time for a connection to ask for something, at first and again"
+    )
     http_connections_max: int = Field(2_000, ge=1, le=100_000, description="connections open at once")
     storefront_token: Token
     operator_token: Token
@@ -108,6 +112,9 @@ class ServiceSettings(KafkaConnection):
     )
     batch_pause_seconds: float = Field(
         0.03, ge=0, le=1, description="wait after a large batch, so the next is large"
+    )
+    batch_pause_records_min: int = Field(
+        16, ge=1, le=10_000, description="size from which a batch is large: the system is busy"
     )
     fetch_bytes_max: int = Field(8_388_608, ge=65_536, le=268_435_456, description="bytes of one poll")
     session_timeout_seconds: float = Field(15.0, ge=6, le=300)
@@ -120,6 +127,12 @@ class ServiceSettings(KafkaConnection):
     )
     inbox_retention_seconds: float = Field(
         14 * 86_400, ge=3_600, description="must outlive the topics' retention"
+    )
+    inbox_pruning_interval_seconds: float = Field(
+        10.0, gt=0, le=3_600, description="time between looks at the next part of the inbox"
+    )
+    watchdog_seconds: float = Field(
+        120.0, ge=1, le=3_600, description="how long work may wait with none done until /livez answers 503"
     )
     drain_seconds_max: float = Field(
         20.0, gt=0, le=300, description="time to finish what is under way at a stop"

@@ -4,17 +4,19 @@ aiohttp with one middleware: a request id, metrics, and every error as problem+j
 where they are listed; bodies and queries are pydantic models; bodies have a limit before they are read.
 """
 
+import asyncio
 import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
@@ -28,6 +30,7 @@ from shared.errors import (
     Malformed,
     NotFound,
     TooLarge,
+    TooSlow,
     Unauthorized,
     Unavailable,
 )
@@ -41,6 +44,8 @@ M = TypeVar("M", bound=BaseModel)
 
 PROBLEM_JSON: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 1
+IDEMPOTENCY_KEY_CHARACTERS_MAX: Final = 255
+_IDEMPOTENCY_KEY = re.compile(rf"[\x20-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS_MAX}}}")
 _CHUNK_BYTES = 65_536
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
 _REQUEST_ID_KEY = web.RequestKey("request_id", str)
@@ -69,9 +74,18 @@ class Access:
             raise Forbidden
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What `make_app` was told."""
+
+    body_bytes_max: int
+    body_seconds_max: float
+    watchdog_seconds: float
+
+
 ACCESS = web.AppKey("access", Access)
 HEALTH = web.AppKey("health", Health)
-BODY_BYTES_MAX = web.AppKey("body_bytes_max", int)
+LIMITS = web.AppKey("limits", _Limits)
 OPENAPI = web.AppKey("openapi", bytes)
 DATABASE = web.AppKey("database", Database)
 
@@ -116,18 +130,23 @@ async def read_bytes(request: web.Request, bytes_max: int | None = None) -> byte
 
     Raises:
         TooLarge: the body, after decompression, is longer.
-        Malformed: the body cannot be unpacked, or ends before its end.
+        TooSlow: it did not come in time.
+        Malformed: it cannot be unpacked, or ends before its end.
     """
-    limit = request.app[BODY_BYTES_MAX] if bytes_max is None else bytes_max
+    limits = request.app[LIMITS]
+    limit = limits.body_bytes_max if bytes_max is None else bytes_max
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge
     body = bytearray()
     try:
-        async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
-            body += chunk
-            if len(body) > limit:
-                raise TooLarge
-    except web.RequestPayloadError as error:
+        async with asyncio.timeout(limits.body_seconds_max):
+            async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+                body += chunk
+                if len(body) > limit:
+                    raise TooLarge
+    except TimeoutError as error:
+        raise TooSlow from error
+    except (web.RequestPayloadError, HttpProcessingError) as error:
         raise Malformed("The body cannot be unpacked, or is not complete.") from error
     return bytes(body)
 
@@ -178,6 +197,29 @@ def path_identifier(request: web.Request, name: str) -> str:
     except ValidationError as error:
         detail = f"{name} is 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
         raise Invalid(detail) from error
+
+
+def scope_of(request: web.Request) -> str:
+    """Return which scope the caller's token has: `operator` or `storefront`."""
+    try:
+        request.app[ACCESS].require(request, "operator")
+    except Forbidden:
+        return "storefront"
+    return "operator"
+
+
+def idempotency_key(request: web.Request) -> str:
+    """Return the caller's Idempotency-Key (draft-ietf-httpapi-idempotency-key-header), as it stands.
+
+    Raises:
+        Malformed: there is none, or it is not 1 to 255 printable ASCII characters.
+    """
+    key = request.headers.get("Idempotency-Key", "")
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise Malformed(
+            f"The header Idempotency-Key is needed: 1 to {IDEMPOTENCY_KEY_CHARACTERS_MAX} printable ASCII characters."
+        )
+    return key
 
 
 def request_id(request: web.Request) -> str:
@@ -302,13 +344,19 @@ def make_app(
     database: Database,
     openapi: Mapping[str, Any],
     body_bytes_max: int,
+    body_seconds_max: float = 20.0,
+    watchdog_seconds: float = 120.0,
 ) -> web.Application:
-    """Return the application of a service: its own routes and the ones that every service has."""
+    """Return the application of a service: its own routes and the ones that every service has.
+
+    A route reads at most `body_bytes_max` (unpacked; unless it has a limit of its own) in `body_seconds_max`; `/livez`
+    answers 503 when a part that owes work has done none for `watchdog_seconds`.
+    """
     # Every route reads its body through `read_bytes`, which knows the limit of that route.
     app = web.Application(middlewares=[_frame], client_max_size=0)
     app[ACCESS] = access
     app[HEALTH] = health
-    app[BODY_BYTES_MAX] = body_bytes_max
+    app[LIMITS] = _Limits(body_bytes_max, body_seconds_max, watchdog_seconds)
     app[OPENAPI] = dump(openapi)
     app[DATABASE] = database
     app.add_routes(routes)
@@ -323,7 +371,13 @@ def make_app(
     return app
 
 
-async def _livez(_request: web.Request) -> web.Response:
+async def _livez(request: web.Request) -> web.Response:
+    """Say whether a restart may help: a part owes work and does none."""
+    health = request.app[HEALTH]
+    halted = health.halted(request.app[LIMITS].watchdog_seconds)
+    if halted and not health.stopping:
+        parts = ", ".join(f"{part} for {seconds:.0f} s" for part, seconds in sorted(halted.items()))
+        raise Unavailable(f"Work waits, and none is done: {parts}.")
     return respond({"status": "ok"})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from shared import metrics
 from shared.backoff import Backoff
 from shared.database import is_transient
+from shared.health import Progress
 from shared.logging import get_logger
 
 _log = get_logger()
@@ -16,6 +17,7 @@ class Worker:
 
     def __init__(self, name: str, tick: Callable[[], Awaitable[bool]], *, interval_seconds: float) -> None:
         self.name = name
+        self.progress = Progress()
         self._tick = tick
         self._interval_seconds = interval_seconds
         self._woken = asyncio.Event()
@@ -30,9 +32,11 @@ class Worker:
         failures = 0
         while not stopping.is_set():
             self._woken.clear()
+            self.progress.owes()
             try:
                 more = await self._tick()
             except Exception as error:
+                self.progress.done()
                 failures += 1
                 metrics.WORKER_ERRORS.labels(self.name).inc()
                 if is_transient(error):
@@ -42,6 +46,7 @@ class Worker:
                 await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
                 continue
             failures = 0
+            self.progress.done()
             if not more:
                 await wait_for_any(stopping, self._woken, seconds=self._interval_seconds)
 

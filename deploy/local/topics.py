@@ -10,6 +10,14 @@ from shared.kafka import TopicSpec, create_topics, list_topics
 from shared.outbox import dead_letter_topic
 from shared.settings import KafkaSettings
 
+#: Which topics each group reads.
+SUBSCRIPTIONS = {
+    service.CONSUMER: tuple(sorted({model.topic for model in service.CONSUMED}))
+    for service in (order, inventory, payment)
+}
+DEAD_LETTER_TOPICS = tuple(
+    dead_letter_topic(topic, group) for group, topics in SUBSCRIPTIONS.items() for topic in topics
+)
 PARTITIONS = 8
 _DAY_MILLISECONDS = 86_400_000
 # Shorter than `HOLDFAST_INBOX_RETENTION_SECONDS`: what can still be delivered must still be remembered.
@@ -36,13 +44,12 @@ def wanted_topics(*, replication_factor: int = 1) -> list[TopicSpec]:
     ]
     dead_letters = [
         TopicSpec(
-            dead_letter_topic(topic, service.CONSUMER),
+            name,
             1,
             replication_factor,
             {"retention.ms": "-1", "max.message.bytes": str(_DEAD_LETTER_BYTES_MAX)},
         )
-        for service in (order, inventory, payment)
-        for topic in sorted({model.topic for model in service.CONSUMED})
+        for name in DEAD_LETTER_TOPICS
     ]
     return events + dead_letters
 

@@ -20,6 +20,7 @@ from ops.audit.inventory import (
 from ops.audit.limits import AuditLimits
 from ops.audit.order import find_overdue_orders
 from ops.audit.snapshots import Snapshots, connect_all, frozen
+from ops.audit.topics import Topics, find_lost_events
 
 #: A look at everything (None), or only at some subjects.
 Look: TypeAlias = Callable[[Snapshots, AuditLimits, Collection[str] | None], Awaitable[list[Suspect]]]
@@ -40,18 +41,24 @@ _DEFAULT_LIMITS = AuditLimits()
 
 
 async def audit(
-    dsns: Mapping[str, str], *, limits: AuditLimits = _DEFAULT_LIMITS, pause: Pause = asyncio.sleep
+    dsns: Mapping[str, str],
+    *,
+    topics: Topics | None = None,
+    limits: AuditLimits = _DEFAULT_LIMITS,
+    pause: Pause = asyncio.sleep,
 ) -> AuditReport:
     """Check the databases `order`, `inventory` and `payment`, which may be at work meanwhile; nothing is changed.
 
     Args:
         dsns: where the three databases are.
+        topics: where the topics are, to be read from beginning to end (A12).
         limits: what is allowed to a system at work.
         pause: waits so many seconds between two looks.
 
     Raises:
         Misconfigured: one of the three databases is not named.
-        Unavailable: a database does not answer.
+        NotFound: a topic is missing.
+        Unavailable: a database does not answer, or Kafka.
     """
     async with connect_all(dsns) as connections:
         async with frozen(connections) as snapshots:
@@ -60,6 +67,10 @@ async def audit(
         counted["suspects"] = sum(len(suspects) for suspects in suspected.values())
         complete = all(len(suspects) < limits.suspects_max for suspects in suspected.values())
         findings, counted["unsettled"] = await _confirm(connections, limits, pause, suspected)
+        if topics is not None:
+            lost, counted["events"] = await find_lost_events(connections, limits, topics)
+            findings += lost
+            complete = complete and len(lost) < limits.suspects_max
     return AuditReport(complete and not findings, findings, counted, complete)
 
 

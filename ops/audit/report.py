@@ -19,10 +19,11 @@ def render(report: AuditReport, console: Console) -> None:
 def _summary(report: AuditReport) -> Text:
     counted = report.counted
     looked_at = f"{counted.get('orders', 0):,} orders and {counted.get('movements', 0):,} movements of stock"
+    events = f"; {counted['events']:,} events" if "events" in counted else ""
     dead_letters = f"; {counted['dead_letters']:,} dead letters" if counted.get("dead_letters") else ""
     unsettled = f"; {counted['unsettled']:,} still changing" if counted.get("unsettled") else ""
     verdict = Text("Audit clean", "bold green") if report.ok else Text(_verdict(report), "bold red")
-    return verdict.append(f": {looked_at}{dead_letters}{unsettled}", "default not bold")
+    return verdict.append(f": {looked_at}{events}{dead_letters}{unsettled}", "default not bold")
 
 
 def _verdict(report: AuditReport) -> str:

@@ -1,6 +1,5 @@
 """What can be asked of the payment service by HTTP? Attempts, payments, refunds, and the gateways' webhooks."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,11 +24,12 @@ from services.payment_service.handlers import (
 from services.payment_service.store import NewWebhook
 from shared.batcher import Batcher
 from shared.database import Database
-from shared.errors import Fault, Invalid, Malformed, NotFound
+from shared.errors import Fault, Invalid, NotFound
 from shared.events import INTEGER_MAX
 from shared.ids import new_id
 from shared.web import (
     Page,
+    idempotency_key,
     operator,
     page,
     path_uuid,
@@ -39,11 +39,11 @@ from shared.web import (
     read_query,
     request_cause,
     respond,
+    scope_of,
     storefront,
 )
 
 RETURN_URL_CHARACTERS_MAX = 2_000
-_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REPLAYED = {"Idempotency-Replayed": "true"}
 
 
@@ -148,8 +148,12 @@ class Api:
         return respond(_show_payment(payment))
 
     async def start_attempt(self, request: web.Request) -> web.Response:
-        """`POST /payments/{order_id}/attempts`: store the attempt, ask the gateway, store its answer."""
-        order_id, key = path_uuid(request, "order_id"), _idempotency_key(request)
+        """`POST /payments/{order_id}/attempts`: store the attempt, ask the gateway, store its answer.
+
+        The same key of the same caller is answered with its attempt as it stands: who repeats a request because the
+        answer was lost, or was UNKNOWN, learns what has become of it.
+        """
+        order_id, key = path_uuid(request, "order_id"), idempotency_key(request)
         body = await read_json(request, AttemptBody)
         started = await self._edges.attempts.submit(
             StartAttempt(
@@ -158,7 +162,7 @@ class Api:
                 gateway=self._gateway_name(body),
                 requested_gateway=body.gateway,
                 return_url=_return_url(body),
-                idempotency_key=key,
+                idempotency_key=f"{scope_of(request)}:{key}",
                 grace_seconds=self._grace_seconds,
             )
         )
@@ -179,7 +183,7 @@ class Api:
 
     async def request_refund(self, request: web.Request) -> web.Response:
         """`POST /payments/{order_id}/refunds`: the refund is stored, and asked of the gateway by the worker."""
-        order_id, key = path_uuid(request, "order_id"), _idempotency_key(request)
+        order_id, key = path_uuid(request, "order_id"), idempotency_key(request)
         body = await read_json(request, RefundBody)
         requested = await self._edges.refunds.submit(
             RequestRefund(order_id, new_id(), body.amount_minor, body.reason, key, request_cause(request))
@@ -195,13 +199,6 @@ class Api:
             detail = "The gateway is not switched on."
             raise Invalid(detail, faults=[Fault("/gateway", f"one of {', '.join(self._gateways.names)}")])
         return name
-
-
-def _idempotency_key(request: web.Request) -> str:
-    key = request.headers.get("Idempotency-Key", "")
-    if not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise Malformed("The header Idempotency-Key is needed: 1 to 255 printable ASCII characters.")
-    return key
 
 
 def _return_url(body: AttemptBody) -> str | None:

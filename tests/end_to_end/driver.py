@@ -39,11 +39,9 @@ class Refused(Exception):
 class Driver:
     """Everything that the outside world does to one running system."""
 
-    def __init__(
-        self, ready: Mapping[str, Any], process: asyncio.subprocess.Process, session: aiohttp.ClientSession
-    ) -> None:
+    def __init__(self, up: "Up", ready: Mapping[str, Any], session: aiohttp.ClientSession) -> None:
+        self.up = up
         self.ready = ready
-        self.process = process
         self.session = session
         self.kafka = KafkaSettings(bootstrap_servers=ready["kafka_bootstrap_servers"])
 
@@ -238,9 +236,17 @@ class Driver:
         os.kill(pid, number)
 
     def current_pid(self, part: str) -> int:
-        """Return the process id of a part as it runs now."""
-        path = Path(self.ready["data_dir"]) / "ready.json"
-        return int(orjson.loads(path.read_bytes())["pids"][part])
+        """Return the process id of a part as it runs now: its pid file is written anew at each of its starts."""
+        data_dir = Path(self.ready["data_dir"])
+        folder = part if part in {"postgres", "kafka"} else "run"
+        return int((data_dir / folder / f"{part}.pid").read_text().split()[0])
+
+    def urls(self, service: str) -> list[str]:
+        """Return where each copy of a service (`order`, `inventory`, `payment`) answers, the first copy first."""
+        ports = orjson.loads((Path(self.ready["data_dir"]) / "ports.json").read_bytes())
+        first = f"{service}_service"
+        copies = sorted(name for name in self.ready["pids"] if name == first or name.startswith(f"{first}_"))
+        return [f"http://127.0.0.1:{ports[name]}" for name in copies]
 
     async def __aenter__(self) -> Self:
         return self
@@ -249,26 +255,44 @@ class Driver:
         await self.session.close()
 
 
-@asynccontextmanager
-async def running(data_dir: Path, **settings: str) -> AsyncIterator[Driver]:
-    """Run `holdfast up` as a process of its own, with settings, and lend a driver; stop it in order at the end."""
-    log_file = data_dir.with_suffix(".log")
-    with log_file.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(HOLDFAST, "up", "--ports", "auto", "--data-dir", data_dir),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **settings},
-        )
-    assert process.stdout is not None
-    try:
+class Up:
+    """A `holdfast up` in a process of its own, which may be stopped and started again on its data."""
+
+    def __init__(self, data_dir: Path, options: Sequence[str], settings: Mapping[str, str]) -> None:
+        self.log_file = data_dir.with_suffix(".log")
+        self._command = [str(HOLDFAST), "up", "--ports", "auto", "--data-dir", str(data_dir), *options]
+        self._environment = {**os.environ, **settings}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> dict[str, Any]:
+        """Start it and return its ready line."""
+        with self.log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=asyncio.subprocess.PIPE, stderr=log, env=self._environment
+            )
+        assert self._process.stdout is not None
         async with asyncio.timeout(_READY_SECONDS_MAX):
-            line = await process.stdout.readline()
-        assert line, f"up ended: {log_file.read_text()[-4_000:]}"
+            line = await self._process.stdout.readline()
+        assert line, f"up ended: {self.log_file.read_text()[-4_000:]}"
+        ready: dict[str, Any] = orjson.loads(line)
+        return ready
+
+    async def stop(self) -> int:
+        """Stop it in order and return its exit status."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGTERM)
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def running(data_dir: Path, *options: str, **settings: str) -> AsyncIterator[Driver]:
+    """Run `holdfast up` with options and settings, and lend a driver; stop it in order at the end."""
+    up = Up(data_dir, options, settings)
+    try:
+        ready = await up.start()
         timeout = aiohttp.ClientTimeout(total=30)
-        async with Driver(orjson.loads(line), process, aiohttp.ClientSession(timeout=timeout)) as driver:
+        async with Driver(up, ready, aiohttp.ClientSession(timeout=timeout)) as driver:
             yield driver
     finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
+        await up.stop()

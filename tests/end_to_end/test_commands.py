@@ -13,10 +13,10 @@ from shared.events import OrderedLine, PlaceOrder
 from shared.ids import new_id
 from tests.end_to_end.driver import HOLDFAST, Driver
 
-_TIMEOUT_SECONDS = 60.0
 
-
-async def holdfast(*arguments: str | Path, given: bytes = b"", **settings: str) -> tuple[int, str, str]:
+async def holdfast(
+    *arguments: str | Path, given: bytes = b"", timeout_seconds: float = 60.0, **settings: str
+) -> tuple[int, str, str]:
     """Run a command and return its exit status, standard output and standard error."""
     process = await asyncio.create_subprocess_exec(
         HOLDFAST,
@@ -26,7 +26,7 @@ async def holdfast(*arguments: str | Path, given: bytes = b"", **settings: str) 
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **settings},
     )
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
+    async with asyncio.timeout(timeout_seconds):
         out, error = await process.communicate(given)
     return process.returncode or 0, out.decode(), error.decode()
 

@@ -1,16 +1,18 @@
 """What do the tests of `shared` stand on? A database with the shared tables only, and topics of their own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
 
 from deploy.local.postgres import EmbeddedPostgres, role_of
+from shared.consumer import Consumer, ConsumerLimits, Handle
 from shared.database import Database, DatabaseOptions
 from shared.events import CATALOGUE, SOURCES, Wire
+from shared.health import Health
 from shared.ids import new_id
-from shared.kafka import TopicSpec, create_topics
+from shared.kafka import GroupLimits, TopicSpec, create_topics
 from shared.migrate import Migration, migrate
 from shared.outbox import dead_letter_topic
 from shared.settings import KafkaSettings
@@ -102,3 +104,38 @@ async def stream(kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch)
 def dead_letters_of(topic: str, group: str) -> TopicSpec:
     """Return the dead-letter topic of a group, which takes a little more than any other topic."""
     return TopicSpec(dead_letter_topic(topic, group), 1, config={"max.message.bytes": "2097152"})
+
+
+#: Makes consumers of the stream that write to the test's database.
+MakeConsumer = Callable[..., Consumer]
+
+
+@pytest.fixture
+def make_consumer(shared_db: Database, stream: Stream, kafka_settings: KafkaSettings) -> MakeConsumer:
+    """Make consumers of the stream that write to the test's database."""
+
+    def make_one(
+        handle: Handle,
+        *,
+        group: str = stream.group,
+        health: Health | None = None,
+        records_max: int = 500,
+        poll_interval_seconds_max: float = 120,
+        offsets_interval_seconds: float = 0.1,
+    ) -> Consumer:
+        limits = GroupLimits(
+            records_max=records_max,
+            session_timeout_seconds=6,
+            poll_interval_seconds_max=poll_interval_seconds_max,
+        )
+        return Consumer(
+            group,
+            [stream.event],
+            handle,
+            database=shared_db,
+            kafka=kafka_settings,
+            limits=ConsumerLimits(limits, 0.01, offsets_interval_seconds),
+            health=health or Health(),
+        )
+
+    return make_one

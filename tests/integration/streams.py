@@ -1,7 +1,7 @@
 """How do the tests of `shared` write to topics and read from them?"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from shared.database import Connection, Database
 from shared.envelope import Emitted, Headers, Message, Record, Refusal, encode, header
 from shared.ids import new_id
 from shared.kafka import GroupConsumer, GroupLimits, Publisher
-from shared.outbox import OutboxRow
+from shared.outbox import OutboxRow, list_outbox
 from shared.runtime import Part
 from shared.settings import KafkaSettings
 from tests.integration.conftest import Stream
@@ -190,3 +190,34 @@ async def waiting_rows(database: Database) -> int:
     async with database.connection() as connection:
         count: int = await connection.fetchval("SELECT count(*) FROM outbox")
     return count
+
+
+def applied(database: Database, numbers: Sequence[int]) -> Callable[[], Awaitable[bool]]:
+    """Return a condition: these numbers had their effect, and no others, in any order."""
+
+    async def condition() -> bool:
+        return sorted(await effects(database)) == sorted(numbers)
+
+    return condition
+
+
+async def letters(database: Database) -> list[OutboxRow]:
+    """Return the dead letters that wait in the outbox."""
+    async with database.connection() as connection:
+        return [item for _, item in await list_outbox(connection, 1_000)]
+
+
+def headers_of(item: OutboxRow) -> dict[str, str]:
+    """Return headers as text, rubbish marked."""
+    return {name: (value or b"").decode(errors="replace") for name, value in item.headers}
+
+
+def without(item: OutboxRow, name: str) -> list[tuple[str, bytes | None]]:
+    """Return a row's headers but for one."""
+    return [header for header in item.headers if header[0] != name]
+
+
+def spoil(item: OutboxRow, **changes: Any) -> OutboxRow:
+    """Return a row with other contents."""
+    fields = {name: getattr(item, name) for name in OutboxRow.__slots__}
+    return OutboxRow(**{**fields, **changes})

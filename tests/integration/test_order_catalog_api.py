@@ -7,8 +7,6 @@ import orjson
 import pytest
 
 from services.order_service import handlers
-from services.order_service.api import Api
-from shared.batcher import Batcher
 from shared.database import Database
 from shared.events import StockDepleted
 from shared.ids import new_id
@@ -140,19 +138,13 @@ async def test_a_product_that_does_not_fit_is_refused(shop: Shop, fields: dict[s
     assert pointers(refused) == [f"/{name}" for name in fields]
 
 
-def open_routes(shop: Shop) -> list[tuple[str, str]]:
-    """Return each route of the service's own as method and path."""
-    routes = Api(
-        shop.database, Batcher("none", shop.database, handlers.answer, size_max=1, queue_max=1)
-    ).routes()
-    return [(route.method, route.path) for route in routes]
-
-
 async def test_every_route_needs_a_token(shop: Shop) -> None:
     """Without one, or with a wrong one, 401; never anything else."""
-    for method, path in open_routes(shop):
+    for method, path in shop.routes:
         for token in (None, "wrong-token-0123456789"):
-            answer = await shop.call(method, path.format(sku="APPLE", order_id=new_id()), token=token)
+            answer = await shop.call(
+                method, path.format(sku="APPLE", order_id=new_id(), cart_id="cart-1"), token=token
+            )
 
             assert answer.status == 401, (method, path, token)
 
@@ -176,7 +168,7 @@ async def test_every_route_is_documented(shop: Shop) -> None:
         if method != "parameters" and path not in {"/livez", "/readyz", "/metrics", "/openapi.json"}
     }
     assert document == orjson.loads(OPENAPI.read_bytes())
-    assert documented == set(open_routes(shop))
+    assert documented == set(shop.routes)
 
 
 def test_every_reference_of_the_document_leads_somewhere() -> None:

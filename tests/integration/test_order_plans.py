@@ -10,13 +10,17 @@ import pytest
 
 from services.order_service import store
 from services.order_service.domain.book import Availability
+from services.order_service.domain.cart import CartOutcome
 from services.order_service.domain.order import Order
 from services.order_service.domain.placing import Price, quote
+from services.order_service.store import KeptAnswer
 from shared.database import Connection, Database
 from shared.events import OrderStatus
+from shared.ids import new_id
 from tests.order_building import NOW, place_order
 
 LARGE = 20_000
+ANSWER = KeptAnswer(b"", UUID(int=7), 202, b"{}")
 
 
 class Explaining:
@@ -72,6 +76,19 @@ async def fill(connection: Connection) -> None:
         LARGE,
     )
     await connection.execute("INSERT INTO product_availability SELECT sku, false, 1 FROM products")
+    await connection.execute(
+        "INSERT INTO carts SELECT 'cart-' || n, NULL, now() FROM generate_series(1, $1::int) AS n", LARGE
+    )
+    await connection.execute(
+        "INSERT INTO cart_items SELECT cart_id, 'SKU-' || n, 1 FROM carts CROSS JOIN generate_series(1, 3) AS n"
+    )
+    await connection.execute(
+        """
+        INSERT INTO idempotency_keys (scope, key, fingerprint, order_id, status, body)
+        SELECT 'storefront', 'key-' || n, '', gen_random_uuid(), 202, '' FROM generate_series(1, $1::int) AS n
+        """,
+        LARGE,
+    )
 
 
 async def some_ids(connection: Connection) -> list[UUID]:
@@ -133,4 +150,55 @@ async def test_reading_for_http_reads_no_whole_table(db: Database) -> None:
         await store.find_product(explaining, "SKU-1")
 
         assert len(explaining.plans) >= 6
+        assert scans(explaining.plans) == []
+
+
+async def test_carts_are_found_by_their_keys(db: Database) -> None:
+    """Loading, showing, checking out, emptying and changing carts read no whole table."""
+    names = [f"cart-{number}" for number in range(1, 51)]
+    async with db.transaction() as tx:
+        explaining: Any = Explaining(tx)
+
+        carts = await store.lock_carts(explaining, [*names, *(f"new-{number}" for number in range(50))])
+        await store.load_items(explaining, carts.values())
+        await store.find_cart(explaining, "cart-7")
+        for number, cart in enumerate(carts.values()):
+            cart.put_item("SKU-2", 5)
+            cart.take_item("SKU-1")
+            if number % 2:
+                cart.check_out(new_id())
+                cart.decide(CartOutcome.CLEARED)
+        await store.save_carts(explaining, carts.values(), NOW)
+        await store.delete_abandoned_carts(explaining, hours=1, carts_max=10)
+
+        assert len(explaining.plans) == 9
+        assert scans(explaining.plans) == []
+
+
+async def test_kept_answers_are_found_by_their_keys(db: Database) -> None:
+    """Looking up, keeping, replacing and forgetting answers read no whole table."""
+    known = {("storefront", f"key-{number}"): ANSWER for number in range(1, 51)}
+    new = {("storefront", f"new-{number}"): ANSWER for number in range(50)}
+    async with db.transaction() as tx:
+        explaining: Any = Explaining(tx)
+
+        found = await store.find_answers(explaining, {**known, **new})
+        await store.insert_answers(explaining, new)
+        await store.update_answers(explaining, known, only_status=202)
+        await store.delete_old_answers(explaining, hours=1, answers_max=10)
+
+        assert len(found) == 50
+        assert len(explaining.plans) == 4
+        assert scans(explaining.plans) == []
+
+
+async def test_open_orders_are_counted_by_customer(db: Database) -> None:
+    """The limit on holds reads the orders of the customers in question alone."""
+    async with db.transaction() as tx:
+        explaining: Any = Explaining(tx)
+
+        await store.lock_customers(tx, ["customer-7", "customer-8"])
+        counts = await store.count_open_orders(explaining, ["customer-7", "customer-8"], besides=[])
+
+        assert counts == {"customer-7": 20, "customer-8": 20}
         assert scans(explaining.plans) == []

@@ -12,7 +12,7 @@ import pytest
 
 from services.order_service import handlers
 from services.order_service.domain.book import Decided
-from services.order_service.handlers import Request
+from services.order_service.handlers import Withdrawal
 from shared.database import Database, DatabaseOptions
 from shared.envelope import Message
 from shared.events import CancelOrder, PlaceOrder
@@ -128,16 +128,16 @@ async def test_cancellations_race_facts_on_the_same_orders(db: Database, seed: i
         for number, fact in enumerate(facts_of_one, 1)
     ]
     cancellations = [
-        Request(cancel_order(command.order_id), "http:1", "storefront")
+        Withdrawal(cancel_order(command.order_id), "http:1", "storefront")
         for command in rng.sample(commands, 20)
         for _ in range(2)
     ]
     rng.shuffle(facts)
     rng.shuffle(cancellations)
 
-    async def cancel(requests: Sequence[Request]) -> list[Decided]:
+    async def cancel(requests: Sequence[Withdrawal]) -> list[Decided]:
         async with db.transaction() as tx:
-            answers = await handlers.answer(tx, requests)
+            answers = await handlers.cancel(tx, requests)
         return [answer for answer in answers if isinstance(answer, Decided) and answer.changed]
 
     async with asyncio.TaskGroup() as group:

@@ -15,7 +15,7 @@ from shared.database import Connection, Database
 from shared.envelope import Headers
 from shared.health import Health
 from shared.ids import new_id
-from shared.kafka import TopicSpec, create_topics
+from shared.kafka import Publisher, TopicSpec, create_topics
 from shared.outbox import DeadLetter, OutboxRow, insert_outbox
 from shared.relay import Relay
 from shared.settings import KafkaSettings
@@ -73,8 +73,8 @@ async def test_the_order_of_each_key_is_kept(
 ) -> None:
     """Rows of many transactions arrive, per key, in the order in which they were written, each once."""
     keys = [new_id() for _ in range(20)]
-    for number in range(30):
-        await put(shared_db, [counted(stream, number, key=key) for key in keys])
+    for number in range(0, 30, 2):
+        await put(shared_db, [counted(stream, number + step, key=key) for key in keys for step in (0, 1)])
 
     async with running(relay(shared_db.dsn, kafka_settings)):
         records = await read(kafka_settings, stream.topic, 600)
@@ -254,6 +254,21 @@ async def test_a_batch_that_is_too_large_for_its_topic_is_sent_row_by_row(
         await empty(shared_db)
 
     assert [record.value for record in records] == payloads
+
+
+async def test_a_publisher_goes_on_after_a_refused_row(stream: Stream, kafka_settings: KafkaSettings) -> None:
+    """The partition of a row that was too large takes the next ones at once, from the same publisher."""
+    publisher = Publisher(kafka_settings, client_id="tests")
+    await publisher.open()
+
+    published = [
+        await publisher.publish([row(stream.topic, payload=payload)])
+        for payload in (b"1", b"x" * 2_000_000, b"2")
+    ]
+    await publisher.close()
+
+    assert [one.acknowledged for one in published] == [[0], [], [0]]
+    assert [*published[1].refused] == [0]
 
 
 async def test_a_commit_wakes_the_relay(

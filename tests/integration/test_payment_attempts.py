@@ -14,6 +14,8 @@ from shared.events import PaymentStatus
 from shared.ids import new_id
 from tests.feeding import feed, message, outbox_events
 from tests.integration.payment_harness import (
+    OPERATOR_TOKEN,
+    STOREFRONT_TOKEN,
     Client,
     a_caller,
     a_judge,
@@ -89,6 +91,24 @@ async def test_the_same_key_is_the_same_attempt_however_often_and_at_once(paymen
     assert headers["Idempotency-Replayed"] == "true"
     assert other == 422
     assert await types_told(payment_db) == ["PaymentInitiated"]
+
+
+async def test_a_key_belongs_to_its_caller(payment_db: Database) -> None:
+    """A storefront and an operator who happen to use one key start two attempts; neither sees the other's."""
+    order_id = new_id()
+    async with payment_db.transaction() as tx:
+        await handlers.handle(tx, [message(awaiting_payment(order_id))], policy=Policy(attempts_max=2))
+
+    async with fake_gateway() as gateway, service(payment_db, gateway.url) as client:
+        path = f"/payments/{order_id}/attempts"
+        answers = [
+            await client.call("POST", path, {}, token=token, Idempotency_Key="key-1")
+            for token in (STOREFRONT_TOKEN, OPERATOR_TOKEN)
+        ]
+
+    assert [status for status, _, _ in answers] == [201, 201]
+    assert len({answer["attempt_id"] for _, answer, _ in answers}) == 2
+    assert all("Idempotency-Replayed" not in headers for _, _, headers in answers)
 
 
 async def test_what_cannot_be_paid_is_refused(payment_db: Database) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, assert_never, cast
 from uuid import UUID
 
+from services.order_service.domain.cart import CartOutcome
 from services.order_service.domain.placing import Quote
 from services.order_service.domain.status import CANCELLABLE, PaymentState, Stock, StockState, status_of
 from shared.envelope import Emitted
@@ -61,7 +62,8 @@ class Cancellation:
 class Order:
     """One order: what was ordered, what is known of it, and where it therefore stands.
 
-    `lines` is None where they were not loaded; amounts are in minor units of `currency`.
+    `lines` is None where they were not loaded; amounts are in minor units of `currency`. `cart_outcome` is what the
+    order has decided about the cart it was placed from.
     """
 
     order_id: UUID
@@ -80,6 +82,8 @@ class Order:
     stock: StockState = field(default_factory=StockState)
     payment: PaymentState = field(default_factory=PaymentState)
     cancellation: Cancellation | None = None
+    cart_id: str | None = None
+    cart_outcome: CartOutcome | None = None
     status: OrderStatus = OrderStatus.REQUESTED
     reason: str | None = None
     version: int = 0
@@ -102,9 +106,11 @@ class Order:
             created_at=at,
             updated_at=at,
             lines=quote.lines,
+            cart_id=command.cart_id,
         )
         if rejection is not None:
             order.stock = StockState(Stock.REJECTED, rejection.reason)
+            order._decide_cart(CartOutcome.GIVEN_BACK)
             order.details = dict(rejection.details)
         order._enter(order._due_status(), None, cause, at)
         return order
@@ -113,6 +119,11 @@ class Order:
     def is_cancelled(self) -> bool:
         """Tell whether the order was cancelled, wherever its money stands."""
         return self.cancellation is not None
+
+    @property
+    def holds_cart(self) -> bool:
+        """Tell whether a cart waits for what becomes of the order."""
+        return self.cart_id is not None and self.cart_outcome is None
 
     def join_stock(self, fact: StockFact, *, sequence: int, cause: str, at: datetime) -> None:
         """Take what an inventory event carries, if it is news, and move accordingly."""
@@ -125,6 +136,8 @@ class Order:
         joined = self.stock.joined(StockState.carried_by(fact, sequence))
         if joined is not self.stock:
             self.stock = joined
+            rejected = joined.facet is Stock.REJECTED
+            self._decide_cart(CartOutcome.GIVEN_BACK if rejected else CartOutcome.CLEARED)
             self._touch(at)
             self._follow(cause, at)
 
@@ -143,10 +156,17 @@ class Order:
         """Cancel the order and tell so; return False, changing nothing, where its status no longer allows it."""
         if self.status not in CANCELLABLE:
             return False
+        if self.status is OrderStatus.REQUESTED:
+            self._decide_cart(CartOutcome.GIVEN_BACK)
         self.cancellation = Cancellation(reason, requested_by)
         self._touch(at)
         self._follow(cause, at)
         return True
+
+    def _decide_cart(self, outcome: CartOutcome) -> None:
+        """Decide the cart, once: what becomes of the order later changes nothing for it."""
+        if self.holds_cart:
+            self.cart_outcome = outcome
 
     def _touch(self, at: datetime) -> None:
         self.changed = True

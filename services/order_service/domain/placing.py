@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from services.order_service.domain.cart import Cart
 from services.order_service.domain.refusals import (
     EmptyCart,
     InactiveProduct,
@@ -72,15 +73,17 @@ def fingerprint_of(command: PlaceOrder) -> bytes:
     return sha256(orjson.dumps(content)).digest()
 
 
-def skus_of(command: PlaceOrder) -> set[str]:
-    """Return the SKUs whose prices the command needs."""
-    return {line.sku for line in command.lines or ()}
+def ordered_by(command: PlaceOrder, cart: Cart | None) -> Sequence[OrderedLine]:
+    """Return what a command asks for: its lines, or what is in its cart, by SKU."""
+    if command.lines is not None:
+        return command.lines
+    items = {} if cart is None else cart.items
+    return [OrderedLine(sku=sku, quantity=items[sku]) for sku in sorted(items)]
 
 
-def quote(command: PlaceOrder, prices: Mapping[str, Price]) -> Quote:
+def quote(command: PlaceOrder, prices: Mapping[str, Price], cart: Cart | None = None) -> Quote:
     """Price a command from the catalog; the same SKU on several lines is added up."""
-    # Carts are not kept yet, so every cart is an empty one.
-    ordered: Sequence[OrderedLine] = command.lines or ()
+    ordered = ordered_by(command, cart)
     quantities: dict[str, int] = {}
     for line in ordered:
         quantities[line.sku] = quantities.get(line.sku, 0) + line.quantity
@@ -101,11 +104,11 @@ def _rejection(
             "empty_cart", {"cart_id": command.cart_id}, (Fault("/cart_id", "the cart is empty"),)
         )
     if unknown := [at for at, line in enumerate(ordered) if line.sku not in prices]:
-        return _of_lines("unknown_sku", ordered, unknown)
+        return _of_lines("unknown_sku", command, ordered, unknown)
     if inactive := [at for at, line in enumerate(ordered) if not prices[line.sku].active]:
-        return _of_lines("inactive_product", ordered, inactive)
+        return _of_lines("inactive_product", command, ordered, inactive)
     if foreign := [at for at, line in enumerate(ordered) if prices[line.sku].currency != command.currency]:
-        return _of_lines("currency", ordered, foreign)
+        return _of_lines("currency", command, ordered, foreign)
     expected = command.expected_total_minor
     if expected is not None and expected != total_minor:
         details = {"expected_total_minor": expected, "total_minor": total_minor}
@@ -115,7 +118,12 @@ def _rejection(
     return None
 
 
-def _of_lines(reason: RejectionReason, ordered: Sequence[OrderedLine], positions: Sequence[int]) -> Rejection:
-    """Return a rejection that names the lines it is about."""
-    faults = tuple(Fault(f"/lines/{at}/sku", reason) for at in positions)
+def _of_lines(
+    reason: RejectionReason, command: PlaceOrder, ordered: Sequence[OrderedLine], positions: Sequence[int]
+) -> Rejection:
+    """Return a rejection that names the lines it is about; in the body of a cart's order that is its cart."""
+    if command.lines is None:
+        faults = tuple(Fault("/cart_id", f"{reason}: {ordered[at].sku}") for at in positions)
+    else:
+        faults = tuple(Fault(f"/lines/{at}/sku", reason) for at in positions)
     return Rejection(reason, {"skus": sorted({ordered[at].sku for at in positions})}, faults)

@@ -4,7 +4,7 @@ Values that decisions return, not exceptions that they raise: by HTTP each becom
 its `reason` is the dead letter's.
 """
 
-from shared.errors import Conflict, Invalid, NotFound
+from shared.errors import Conflict, HoldfastError, Invalid, NotFound
 
 
 class UnknownOrder(NotFound):
@@ -61,3 +61,26 @@ class EmptyCart(Invalid):
     """The cart holds nothing to order."""
 
     reason = "empty_cart"
+
+
+class CartCheckedOut(Conflict):
+    """An order was placed from this cart: until its stock is decided the cart takes no changes and no second order."""
+
+
+class CartFull(Invalid):
+    """The cart holds as many different SKUs as an order can."""
+
+    reason = "cart_full"
+
+
+class TooManyHolds(HoldfastError):
+    """The customer has as many open orders as one may have at once; pay or cancel one of them first."""
+
+    status = 429
+    reason = "too_many_holds"
+
+
+class OtherRequest(Invalid):
+    """This Idempotency-Key came with another body before."""
+
+    reason = "idempotency_key_reused"

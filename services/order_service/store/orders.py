@@ -1,45 +1,23 @@
-"""Which SQL does the order service run?
-
-One function a statement, the literal inside it. Whole batches travel as arrays, so a batch costs one statement a table.
-"""
+"""Which SQL reads and writes orders, their lines and their history?"""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from services.order_service.domain.book import Availability
+from services.order_service.domain.cart import CartOutcome
 from services.order_service.domain.order import Cancellation, Order, Transition
-from services.order_service.domain.placing import Price
 from services.order_service.domain.status import PaymentState, Stock, StockState
+from services.order_service.store.rows import count
 from shared.database import Connection, Row
 from shared.errors import ConcurrentWrite, LedgerViolation
 from shared.events import OrderStatus, PaymentStatus, PricedLine
 
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A row of the catalog, with whether inventory says that it has run out."""
-
-    sku: str
-    name: str
-    price_minor: int
-    currency: str
-    active: bool
-    depleted: bool = False
-
-    @property
-    def status(self) -> str:
-        """Whether the product can be bought, as its customers see it."""
-        if not self.active:
-            return "INACTIVE"
-        return "OUT_OF_STOCK" if self.depleted else "ACTIVE"
-
-
-# --- orders -----------------------------------------------------------------------------------------------------------
+#: The class of the advisory locks that stand for customers.
+_CUSTOMER_LOCKS = 1
 
 
 async def lock_orders(tx: Connection, order_ids: Collection[UUID]) -> dict[UUID, Order]:
@@ -57,14 +35,15 @@ async def get_time(tx: Connection) -> datetime:
     return at
 
 
+async def find_orders(connection: Connection, order_ids: Collection[UUID]) -> dict[UUID, Order]:
+    """Return those of the orders that exist, with their lines."""
+    rows = await connection.fetch("SELECT * FROM orders WHERE order_id = ANY($1::uuid[])", list(order_ids))
+    return {order.order_id: order for order in await _with_lines(connection, rows)}
+
+
 async def find_order(connection: Connection, order_id: UUID) -> Order | None:
     """Return one order with its lines."""
-    row = await connection.fetchrow("SELECT * FROM orders WHERE order_id = $1", order_id)
-    if row is None:
-        return None
-    order = _order(row)
-    order.lines = (await list_lines(connection, [order_id])).get(order_id, ())
-    return order
+    return (await find_orders(connection, [order_id])).get(order_id)
 
 
 async def list_orders(
@@ -83,6 +62,10 @@ async def list_orders(
         after,
         limit,
     )
+    return await _with_lines(connection, rows)
+
+
+async def _with_lines(connection: Connection, rows: Sequence[Row]) -> list[Order]:
     orders = [_order(row) for row in rows]
     lines = await list_lines(connection, [order.order_id for order in orders])
     for order in orders:
@@ -119,6 +102,35 @@ async def list_history(connection: Connection, order_id: UUID) -> list[Transitio
     return [Transition(**{**row, "status": OrderStatus(row["status"])}) for row in rows]
 
 
+async def lock_customers(tx: Connection, customer_ids: Collection[str]) -> None:
+    """Let no other batch decide about orders of these customers until this one is committed."""
+    numbers = {
+        int.from_bytes(sha256(customer_id.encode()).digest()[:4], signed=True) for customer_id in customer_ids
+    }
+    await tx.execute(
+        "SELECT pg_advisory_xact_lock($1::int, number) FROM unnest($2::int[]) AS number",
+        _CUSTOMER_LOCKS,
+        sorted(numbers),
+    )
+
+
+async def count_open_orders(
+    tx: Connection, customer_ids: Collection[str], *, besides: Collection[UUID]
+) -> dict[str, int]:
+    """Return how many unpaid orders customers have that are not at their end, but for some."""
+    rows = await tx.fetch(
+        """
+        SELECT customer_id, count(*) FROM orders
+        WHERE customer_id = ANY($1::text[]) AND status IN ('REQUESTED', 'AWAITING_PAYMENT')
+          AND order_id <> ALL($2::uuid[])
+        GROUP BY customer_id
+        """,
+        list(customer_ids),
+        list(besides),
+    )
+    return {row["customer_id"]: row["count"] for row in rows}
+
+
 async def insert_orders(tx: Connection, orders: Sequence[Order]) -> None:
     """Store new orders; what they have heard in the same batch is stored by `update_orders`.
 
@@ -132,18 +144,19 @@ async def insert_orders(tx: Connection, orders: Sequence[Order]) -> None:
         INSERT INTO orders (
             order_id, customer_id, currency, total_minor, hold_seconds, fingerprint, created_at, updated_at,
             status, reason, details, version, sequence, stock, stock_reason, cancelled, cancel_reason,
-            cancel_requested_by
+            cancel_requested_by, cart_id, cart_outcome
         )
         SELECT order_id, customer_id, currency, total_minor, hold_seconds, fingerprint, created_at, updated_at,
                status, reason, details::jsonb, version, sequence, stock, stock_reason,
-               cancel_requested_by IS NOT NULL, cancel_reason, cancel_requested_by
+               cancel_requested_by IS NOT NULL, cancel_reason, cancel_requested_by, cart_id, cart_outcome
         FROM unnest(
             $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[],
             $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[],
-            $15::text[], $16::text[], $17::text[]
+            $15::text[], $16::text[], $17::text[], $18::text[], $19::text[]
         ) AS row (
             order_id, customer_id, currency, total_minor, hold_seconds, fingerprint, created_at, updated_at,
-            status, reason, details, version, sequence, stock, stock_reason, cancel_reason, cancel_requested_by
+            status, reason, details, version, sequence, stock, stock_reason, cancel_reason, cancel_requested_by,
+            cart_id, cart_outcome
         )
         ORDER BY order_id
         ON CONFLICT (order_id) DO NOTHING
@@ -165,8 +178,10 @@ async def insert_orders(tx: Connection, orders: Sequence[Order]) -> None:
         [order.stock.reason for order in orders],
         [order.cancellation and order.cancellation.reason for order in orders],
         [order.cancellation and order.cancellation.requested_by for order in orders],
+        [order.cart_id for order in orders],
+        [order.cart_outcome for order in orders],
     )
-    if _count(inserted) != len(orders):
+    if count(inserted) != len(orders):
         raise ConcurrentWrite
 
 
@@ -189,17 +204,17 @@ async def update_orders(tx: Connection, orders: Sequence[Order]) -> None:
             settled_currency = row.settled_currency, refunded_minor = row.refunded_minor, paid_at = row.paid_at,
             payment_url = row.payment_url, payment_url_sequence = row.payment_url_sequence,
             cancelled = row.cancel_requested_by IS NOT NULL, cancel_reason = row.cancel_reason,
-            cancel_requested_by = row.cancel_requested_by
+            cancel_requested_by = row.cancel_requested_by, cart_outcome = row.cart_outcome
         FROM unnest(
             $1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[],
             $8::timestamptz[], $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bigint[],
             $15::uuid[], $16::bigint[], $17::text[], $18::bigint[], $19::timestamptz[], $20::text[], $21::bigint[],
-            $22::text[], $23::text[]
+            $22::text[], $23::text[], $24::text[]
         ) AS row (
             order_id, status, reason, details, version, sequence, pay_by,
             updated_at, stock, stock_reason, stock_sequence, payment, payment_reason, payment_sequence,
             settled_attempt_id, settled_amount_minor, settled_currency, refunded_minor, paid_at, payment_url,
-            payment_url_sequence, cancel_reason, cancel_requested_by
+            payment_url_sequence, cancel_reason, cancel_requested_by, cart_outcome
         )
         WHERE orders.order_id = row.order_id
         """,
@@ -217,8 +232,9 @@ async def update_orders(tx: Connection, orders: Sequence[Order]) -> None:
         [order.payment_url_sequence for order in orders],
         [order.cancellation and order.cancellation.reason for order in orders],
         [order.cancellation and order.cancellation.requested_by for order in orders],
+        [order.cart_outcome for order in orders],
     )
-    if _count(updated) != len(orders):
+    if count(updated) != len(orders):
         raise LedgerViolation(f"{len(orders)} orders were decided on, {updated} were there")
 
 
@@ -258,88 +274,6 @@ async def insert_history(tx: Connection, orders: Sequence[Order]) -> None:
     )
 
 
-# --- catalog ----------------------------------------------------------------------------------------------------------
-
-
-async def get_prices(tx: Connection, skus: Collection[str]) -> dict[str, Price]:
-    """Return the prices of those of the SKUs that the catalog knows."""
-    if not skus:
-        return {}
-    rows = await tx.fetch(
-        "SELECT sku, price_minor, currency, active FROM products WHERE sku = ANY($1::text[])", sorted(skus)
-    )
-    return {sku: Price(price_minor, currency, active) for sku, price_minor, currency, active in rows}
-
-
-async def find_product(connection: Connection, sku: str) -> Product | None:
-    """Return one product."""
-    row = await connection.fetchrow(
-        """
-        SELECT sku, name, price_minor, currency, active, coalesce(depleted, false) AS depleted
-        FROM products LEFT JOIN product_availability USING (sku) WHERE sku = $1
-        """,
-        sku,
-    )
-    return None if row is None else Product(**row)
-
-
-async def list_products(connection: Connection, *, after: str, limit: int) -> list[Product]:
-    """Return products by SKU, beginning behind `after`."""
-    rows = await connection.fetch(
-        """
-        SELECT sku, name, price_minor, currency, active, coalesce(depleted, false) AS depleted
-        FROM products LEFT JOIN product_availability USING (sku) WHERE sku > $1 ORDER BY sku LIMIT $2
-        """,
-        after,
-        limit,
-    )
-    return [Product(**row) for row in rows]
-
-
-async def insert_products(connection: Connection, products: Collection[Product]) -> int:
-    """Store products, each SKU at most once, over what is known of them; return how many were new."""
-    ordered = sorted(products, key=lambda product: product.sku)
-    created: int = await connection.fetchval(
-        """
-        WITH stored AS (
-            INSERT INTO products (sku, name, price_minor, currency, active)
-            SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::boolean[])
-            ON CONFLICT (sku) DO UPDATE SET
-                name = EXCLUDED.name, price_minor = EXCLUDED.price_minor, currency = EXCLUDED.currency,
-                active = EXCLUDED.active, updated_at = now()
-            RETURNING (xmax = 0) AS is_new
-        )
-        SELECT count(*) FILTER (WHERE is_new) FROM stored
-        """,
-        [product.sku for product in ordered],
-        [product.name for product in ordered],
-        [product.price_minor for product in ordered],
-        [product.currency for product in ordered],
-        [product.active for product in ordered],
-    )
-    return created
-
-
-async def insert_availability(tx: Connection, rows: Sequence[Availability]) -> None:
-    """Store which SKUs have run out, unless something newer is known; rows are sorted by SKU, each SKU once."""
-    if not rows:
-        return
-    await tx.execute(
-        """
-        INSERT INTO product_availability (sku, depleted, sequence)
-        SELECT * FROM unnest($1::text[], $2::boolean[], $3::bigint[])
-        ON CONFLICT (sku) DO UPDATE SET depleted = EXCLUDED.depleted, sequence = EXCLUDED.sequence
-        WHERE product_availability.sequence < EXCLUDED.sequence
-        """,
-        [row.sku for row in rows],
-        [row.depleted for row in rows],
-        [row.sequence for row in rows],
-    )
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
-
-
 def _order(row: Row) -> Order:
     payment = row["payment"]
     return Order(
@@ -369,6 +303,8 @@ def _order(row: Row) -> Order:
         cancellation=Cancellation(row["cancel_reason"], row["cancel_requested_by"])
         if row["cancelled"]
         else None,
+        cart_id=row["cart_id"],
+        cart_outcome=None if row["cart_outcome"] is None else CartOutcome(row["cart_outcome"]),
         status=OrderStatus(row["status"]),
         reason=row["reason"],
         version=row["version"],
@@ -399,8 +335,3 @@ def _payment_columns(states: Sequence[PaymentState]) -> tuple[list[Any], ...]:
 
 def _details(order: Order) -> str | None:
     return orjson.dumps(order.details).decode() if order.details else None
-
-
-def _count(status: str) -> int:
-    """Return the row count of a command status such as `UPDATE 12`."""
-    return int(status.rpartition(" ")[2])

@@ -1,0 +1,30 @@
+"""How do the services reach Kafka?
+
+The only modules that import aiokafka. A publisher that sends rows pipelined and never trusts an uncertain producer, a
+group consumer with every limit set explicitly, and the few questions operators ask of topics.
+"""
+
+from shared.kafka.connection import is_kafka_error
+from shared.kafka.consumers import GroupConsumer, GroupLimits, TopicReader
+from shared.kafka.offsets import Span, Spans, list_committed_offsets, measure_topics, read_spans
+from shared.kafka.publisher import Outgoing, Published, Publisher, partition_of
+from shared.kafka.topics import TopicSpec, create_topics, list_topics
+
+__all__ = [
+    "GroupConsumer",
+    "GroupLimits",
+    "Outgoing",
+    "Published",
+    "Publisher",
+    "Span",
+    "Spans",
+    "TopicReader",
+    "TopicSpec",
+    "create_topics",
+    "is_kafka_error",
+    "list_committed_offsets",
+    "list_topics",
+    "measure_topics",
+    "partition_of",
+    "read_spans",
+]

@@ -1,0 +1,73 @@
+"""How do tests run the three real services, each on its own database, without a process of its own?"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from services.inventory_service import main as inventory
+from services.inventory_service.settings import Settings as InventorySettings
+from services.order_service import main as order
+from services.order_service.settings import Settings as OrderSettings
+from services.payment_service import main as payment
+from services.payment_service.settings import Settings as PaymentSettings
+from shared.database import Database, DatabaseOptions
+from shared.runtime import Service, start
+
+STOREFRONT = "storefront-token-1"
+OPERATOR = "operator-token-12"
+SERVICES = ("order", "inventory", "payment")
+_SANDBOX_SECRET = "whsec_" + "c2FuZGJveC1zZWNyZXQtMTIzNA=="
+
+
+def _parts(service: str) -> tuple[type[Any], Any]:
+    """Return the settings and the wiring of a service."""
+    match service:
+        case "order":
+            return OrderSettings, order.wire
+        case "inventory":
+            return InventorySettings, inventory.wire
+        case _:
+            return PaymentSettings, payment.wire
+
+
+def settings_of(service: str, dsn: str, **given: Any) -> Any:
+    """Return the settings of a service on a free port."""
+    settings, _ = _parts(service)
+    common = {
+        "database_dsn": dsn,
+        "http_port": 0,
+        "storefront_token": STOREFRONT,
+        "operator_token": OPERATOR,
+        "kafka_bootstrap_servers": "127.0.0.1:1",
+    }
+    if service == "payment":
+        common |= {"sandbox_url": "http://127.0.0.1:1", "sandbox_webhook_secrets": _SANDBOX_SECRET}
+    return settings.model_validate(common | given)
+
+
+@asynccontextmanager
+async def wired(service: str) -> AsyncIterator[Service[Any]]:
+    """Wire a service and start nothing: no database, no Kafka, no port."""
+    _, wire = _parts(service)
+    dsn = "postgresql://nowhere"
+    async with AsyncExitStack() as stack:
+        made: Service[Any] = Service(
+            f"{service}-service", settings_of(service, dsn), Database(DatabaseOptions(dsn=dsn)), stack
+        )
+        await wire(made)
+        yield made
+
+
+@asynccontextmanager
+async def running_services(dsns: Mapping[str, str], **given: Any) -> AsyncIterator[dict[str, str]]:
+    """Run all three and lend their URLs; settings that a service does not know are not given to it."""
+    async with AsyncExitStack() as stack:
+        urls = {}
+        for service in SERVICES:
+            known, wire = _parts(service)
+            own = {name: value for name, value in given.items() if name in known.model_fields}
+            running = await stack.enter_async_context(
+                start(f"{service}-service", settings_of(service, dsns[service], **own), wire)
+            )
+            urls[service] = f"http://127.0.0.1:{running.http_port}"
+        yield urls

@@ -58,7 +58,7 @@ class ConsumerLimits:
     group: GroupLimits = field(default_factory=GroupLimits)
     pause_seconds: float = 0.03
     offsets_interval_seconds: float = 1.0
-    pause_records_min: int = 16
+    pause_records_min: int = 4
 
 
 class Sorter:

@@ -114,7 +114,7 @@ class ServiceSettings(KafkaConnection):
         0.03, ge=0, le=1, description="wait after a large batch, so the next is large"
     )
     batch_pause_records_min: int = Field(
-        16, ge=1, le=10_000, description="size from which a batch is large: the system is busy"
+        4, ge=1, le=10_000, description="size from which a batch is large: the system is busy"
     )
     fetch_bytes_max: int = Field(8_388_608, ge=65_536, le=268_435_456, description="bytes of one poll")
     session_timeout_seconds: float = Field(15.0, ge=6, le=300)

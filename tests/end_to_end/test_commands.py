@@ -98,7 +98,33 @@ async def test_the_audit_of_a_sound_system_finds_nothing(system: Driver) -> None
     assert status == 0
 
 
-@pytest.mark.parametrize("name", ["audit", "topics", "migrate"])
+async def test_the_topics_of_a_sound_system_lack_nothing(system: Driver) -> None:
+    """Every event that the three services have counted is in its topic (A12)."""
+    status, report = await on_the_system(system, "audit", "--kafka")
+
+    assert report["findings"] == []
+    assert report["counted"]["events"] > 0
+    assert status == 0
+
+
+async def test_the_lag_of_a_sound_system_is_within_its_limits(system: Driver) -> None:
+    """Kafka and all three databases are asked, and nothing waits for too long; a limit of our own is exceeded."""
+    status, report = await on_the_system(system, "lag", "--dead-letters-max", "100")
+    tight, _ = await on_the_system(system, "lag", "--messages-max", "-1")
+
+    assert report["problems"] == []
+    assert status == 0, report
+    assert {measure["what"] for measure in report["measures"]} >= {
+        "consumer lag",
+        "outbox",
+        "open orders",
+        "overdue holds",
+        "refunds due",
+    }
+    assert tight == 1
+
+
+@pytest.mark.parametrize("name", ["audit", "lag", "topics", "migrate"])
 async def test_a_command_without_a_system_says_how_to_find_one(tmp_path: Path, name: str) -> None:
     """Where nothing runs, the error names the ways to go on, and the exit status is 2."""
     status, out, error = await holdfast(name, "--data-dir", tmp_path)

@@ -54,7 +54,9 @@ async def room(parts_folder: Path) -> AsyncIterator[MachineRoom]:
                 parts_folder / "room",
                 HOLDFAST_KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers,
                 HOLDFAST_DRAIN_SECONDS_MAX=str(DRAIN_SECONDS_MAX),
+                # Short enough that even the shortest outage outlasts every patience.
                 HOLDFAST_SESSION_TIMEOUT_SECONDS="6",
+                HOLDFAST_KAFKA_REQUEST_TIMEOUT_SECONDS="3",
                 HOLDFAST_GATEWAY_TIMEOUT_SECONDS="1.5",
                 HOLDFAST_GATEWAY_RETRY_SECONDS_MAX="2",
                 **elsewhere,

@@ -5,6 +5,8 @@ from the first moment on, and which also ends a head that comes drop by drop).
 """
 
 import asyncio
+import resource
+from contextlib import suppress
 from typing import Final, cast
 
 from aiohttp import web
@@ -13,6 +15,8 @@ from aiohttp import web
 _TURNED_AWAY_FACTOR = 2
 _ANSWER_SECONDS = 1.0
 _PROBES_MAX = 8
+#: What a process opens besides its clients' connections: its logs, Postgres, Kafka, gateways.
+_OTHER_FILES = 512
 _LIVEZ: Final = b"GET /livez "
 _BUSY: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -24,10 +28,20 @@ async def listen(runner: web.AppRunner, host: str, port: int, *, connections_max
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
+    _allow_files((1 + _TURNED_AWAY_FACTOR) * connections_max + _OTHER_FILES)
     turned_away: set[_Entrance] = set()
     return await asyncio.get_running_loop().create_server(
         lambda: _Entrance(server, connections_max, turned_away), host, port, backlog=1_024
     )
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files, as far as its hard limit goes: many systems start it with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Entrance(asyncio.Protocol):

@@ -135,12 +135,14 @@ class Relay:
         if not rows:
             return 0
         published = await _alive(connection, publisher.publish([row for _, row in rows]))
+        if published.acknowledged or published.refused:
+            # Sent is sent, whatever becomes of the deletion: that is a new step.
+            self.progress.done()
+            self.progress.owes()
         if published.acknowledged:
             await outbox.delete_outbox(connection, [rows[position][0] for position in published.acknowledged])
             metrics.OUTBOX_SENT.inc(len(published.acknowledged))
         self._put_aside(rows, published.refused)
-        if published.acknowledged or published.refused:
-            self.progress.done()
         return len(rows)
 
     def _set_aside(self) -> list[int]:

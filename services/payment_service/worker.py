@@ -23,6 +23,8 @@ from shared.logging import get_logger
 from shared.splitting import apply_splitting
 
 _CAUSE = "timer:gateway"
+# Taking more than can be asked at once keeps the calls going while earlier answers are being saved.
+_CALLS_IN_TURN = 4
 _REASON_CHARACTERS_MAX = 500
 _LARGE_BATCH = 20
 _log = get_logger()
@@ -101,7 +103,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """How many calls to one gateway are under way at once, and how long until a call that came to nothing is made again."""
+    """How many calls of a kind to one gateway are under way at once, and how long one keeps what it was taken for."""
 
     calls_max: int
     lease_seconds: float
@@ -125,26 +127,29 @@ class GatewayCaller:
         self._limits = limits
         self._attempts = attempts
         self._refunds = refunds
+        self._take_max = limits.calls_max * _CALLS_IN_TURN
+        self._lease_seconds = limits.lease_seconds * _CALLS_IN_TURN
+        self._attempt_calls = asyncio.Semaphore(limits.calls_max)
+        self._refund_calls = asyncio.Semaphore(limits.calls_max)
 
     async def ask_about_attempts(self) -> bool:
         """Create or cancel the attempts that are due at the gateway; return whether there may be more."""
-        limits = self._limits
         async with self._database.transaction() as tx:
-            due = await store.take_attempts(tx, self._gateway.name, limits.calls_max, limits.lease_seconds)
+            due = await store.take_attempts(tx, self._gateway.name, self._take_max, self._lease_seconds)
         await _all(self._ask_about_attempt(attempt) for attempt in due)
-        return len(due) == limits.calls_max
+        return bool(due)
 
     async def ask_for_refunds(self) -> bool:
         """Ask for the refunds that are due; return whether there may be more."""
-        limits = self._limits
         async with self._database.transaction() as tx:
-            due = await store.take_refunds(tx, self._gateway.name, limits.calls_max, limits.lease_seconds)
+            due = await store.take_refunds(tx, self._gateway.name, self._take_max, self._lease_seconds)
         await _all(self._ask_for_refund(refund, attempt) for refund, attempt in due)
-        return len(due) == limits.calls_max
+        return bool(due)
 
     async def _ask_about_attempt(self, attempt: Attempt) -> None:
-        wants_cancel = attempt.task is Task.CANCEL
-        answer = await (self._gateway.cancel(attempt) if wants_cancel else self._gateway.create(attempt))
+        ask = self._gateway.cancel if attempt.task is Task.CANCEL else self._gateway.create
+        async with self._attempt_calls:
+            answer = await ask(attempt)
         if isinstance(answer, Unanswered):
             _log.warning("gateway_unanswered", attempt_id=str(attempt.attempt_id), detail=answer.detail)
         retry_seconds = self._limits.backoff.seconds(attempt.tries)
@@ -153,7 +158,8 @@ class GatewayCaller:
         )
 
     async def _ask_for_refund(self, refund: Refund, attempt: Attempt) -> None:
-        answer = await self._gateway.refund(refund, attempt)
+        async with self._refund_calls:
+            answer = await self._gateway.refund(refund, attempt)
         if isinstance(answer, Unanswered):
             _log.warning("gateway_unanswered", refund_id=str(refund.refund_id), detail=answer.detail)
         retry_seconds = self._limits.backoff.seconds(refund.tries)

@@ -21,6 +21,7 @@ _BATCH_BYTES_MAX = 768 * 1024
 _BATCH_RECORDS_MAX = 10_000
 _KEYS_REMEMBERED = 65_536
 _SEND_TIMEOUTS = 2
+_CLOSE_SECONDS_MAX = 2.0
 
 
 class Outgoing(Protocol):
@@ -87,10 +88,14 @@ class Publisher:
             raise Unavailable(detail) from error
 
     async def close(self) -> None:
-        """Disconnect, without waiting for what was not acknowledged."""
+        """Disconnect; what was not acknowledged is not sent any more."""
         try:
-            async with asyncio.timeout(2):
-                await self._producer.stop()
+            async with asyncio.timeout(_CLOSE_SECONDS_MAX):
+                # To stop, the producer would first send what it has, and go on trying when we no longer wait for it.
+                # Without connections what is under way fails, and the sender ends at once.
+                await self._producer.client.close()
+                await self._producer._sender.close()  # noqa: SLF001 (there is no other way to the sender)
+                self._producer._closed = True  # noqa: SLF001 (as `stop` would note)
         except (KafkaError, OSError, TimeoutError):
             return
 

@@ -189,6 +189,35 @@ async def test_a_relay_that_kafka_answers_and_that_sends_nothing_halts(
         assert failures.count >= 2
 
 
+async def test_a_relay_whose_database_takes_no_deletion_does_not_halt(
+    shared_dsn: str, shared_db: Database, kafka_settings: KafkaSettings, failures: Failures, stream: Stream
+) -> None:
+    """With a full disk the same rows are sent again and again: that repeats, but it does not stand still."""
+    async with shared_db.connection() as connection:
+        await connection.execute(
+            """
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full';
+            END $$;
+            CREATE TRIGGER full_disk BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse();
+            """
+        )
+    await put(shared_db, stream.topic)
+    part = relay(shared_dsn, kafka_settings, failures)
+
+    async with running(part):
+        for tries in range(1, 6):
+            await eventually(
+                lambda: failures.count >= tries,  # noqa: B023 (awaited here)
+                timeout_seconds=DEADLINE_SECONDS,
+                what=f"try {tries}",
+            )
+            assert part.progress.halted_seconds < HALTED_SECONDS
+
+    assert await waiting_rows(shared_db) == 1
+
+
 # --- the consumer ---------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import psutil  # type: ignore[import-untyped]  # it publishes no types
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.process import PartFailed
-from shared.database import connect, is_transient
+from shared.database import DedicatedConnection, connect, is_transient
 from tests.waiting import eventually
 
 _DISK_BYTES = 256 * 1024 * 1024
@@ -91,12 +91,21 @@ def full(folder: Path) -> Iterator[None]:
         ballast.unlink()
 
 
-async def end_log_segment(dsn: str, data_dir: Path) -> None:
-    """Have Postgres begin the next file of its write-ahead log; on a full disk it dies of that."""
-    admin = urlsplit(dsn)
+@asynccontextmanager
+async def superuser(dsn: str, data_dir: Path) -> AsyncIterator[DedicatedConnection]:
+    """Lend a connection as the superuser of an embedded Postgres, given a database's URI; it need not live to the end."""
+    place = urlsplit(dsn)
     password = orjson.loads((data_dir / "passwords.json").read_bytes())["holdfast_admin"]
-    netloc = f"holdfast_admin:{quote(password)}@{admin.hostname}:{admin.port}"
-    connection = await connect(admin._replace(netloc=netloc, path="/postgres").geturl())
+    netloc = f"holdfast_admin:{quote(password)}@{place.hostname}:{place.port}"
+    connection = await connect(place._replace(netloc=netloc, path="/postgres").geturl())
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def die_for_want_of_log(connection: DedicatedConnection) -> None:
+    """Have Postgres begin one file of its write-ahead log after the other, of which it dies on a full disk."""
 
     async def has_died() -> bool:
         try:
@@ -104,13 +113,9 @@ async def end_log_segment(dsn: str, data_dir: Path) -> None:
         except Exception as error:
             if not is_transient(error):
                 raise
-            return True
-        return False
+        return connection.is_closed()
 
-    try:
-        await eventually(has_died, timeout_seconds=60, what="Postgres dead for want of room for its log")
-    finally:
-        connection.terminate()
+    await eventually(has_died, timeout_seconds=60, what="Postgres dead for want of room for its log")
 
 
 @asynccontextmanager

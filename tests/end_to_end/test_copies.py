@@ -79,8 +79,9 @@ async def test_what_a_frozen_copy_does_when_it_wakes_comes_to_nothing(
     async with load.at_work(pair) as shop:
         with faults.frozen(*pids):
             frozen_at = load.now()
-            for service in services:
-                await _leader(pair, service, besides=f"{service}_service_2")
+            await asyncio.gather(
+                *(_leader(pair, service, besides=f"{service}_service_2") for service in services)
+            )
             led_at = load.now()
             await shop.until_asked_for(orders, since=frozen_at)
             await shop.until_ended([item for item in shop.since(frozen_at) if item.asked_at < led_at])

@@ -240,19 +240,22 @@ async def test_an_exhausted_connection_pool_refuses_and_recovers(
     assert set(crowd.answers) <= {200, 404, 503}
 
 
+@pytest.mark.mounts
 async def test_a_full_disk_is_answered_by_503_and_heals(
     narrow: NarrowRoom, record_property: load.RecordProperty
 ) -> None:
     """Orders are refused while Postgres can write no rows, and then dies for want of its log; with room again, all goes on."""
-    if narrow.no_disk is not None:
-        pytest.skip(f"no small file system can be mounted here: {narrow.no_disk}")
+    assert narrow.no_disk is None, f"no small file system can be mounted here: {narrow.no_disk}"
     driver = narrow.driver
     postgres = Path(driver.ready["data_dir"]) / "postgres"
-    async with load.at_work(driver) as shop:
+    async with (
+        load.at_work(driver) as shop,
+        faults.superuser(driver.ready["postgres"]["order"], postgres) as admin,
+    ):
         with faults.full(postgres):
             full_at = load.now()
             await _until_refused(shop, round(load.PER_SECOND))
-            await faults.end_log_segment(driver.ready["postgres"]["order"], postgres)
+            await faults.die_for_want_of_log(admin)
             await _until_refused(shop, 2 * round(load.PER_SECOND))
         back_at = load.now()
         await _go_on(shop, driver, back_at)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _log = get_logger()
 _LOCK = 4_846_318_150_227_002
 _BUSY_ROWS = 4
-_BUSY_PAUSE_SECONDS = 0.02
+_BUSY_PAUSE_SECONDS = 0.05
 _UNSENDABLE_PAUSE_SECONDS = 60.0
 #: How long a leader that is frozen, or whose machine is gone, keeps the others from leading (beyond its polling interval).
 _SILENCE_SECONDS_MAX = 10.0

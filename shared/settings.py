@@ -111,7 +111,7 @@ class ServiceSettings(KafkaConnection):
         500, ge=1, le=10_000, description="messages or requests in one transaction"
     )
     batch_pause_seconds: float = Field(
-        0.03, ge=0, le=1, description="wait after a large batch, so the next is large"
+        0.08, ge=0, le=1, description="wait after a large batch, so the next is large"
     )
     batch_pause_records_min: int = Field(
         4, ge=1, le=10_000, description="size from which a batch is large: the system is busy"

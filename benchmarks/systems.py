@@ -6,12 +6,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import aiohttp
 import orjson
 
 from benchmarks import textbook
 from benchmarks.gateway import InstantGateway
+from benchmarks.lean_http import LeanClient
 from benchmarks.machine import TOKEN, WEBHOOK_SECRET, Parts, ServiceProcess, service, until_ready
 from deploy.local.migrations import SERVICES, migrate_all
 from deploy.local.ports import free_port
@@ -19,6 +21,7 @@ from deploy.local.postgres import role_of
 from deploy.local.topics import ensure_topics
 from shared.commands import command, send
 from shared.database import connect
+from shared.errors import HoldfastError
 from shared.events import PlaceOrder
 from shared.ids import new_id
 
@@ -72,11 +75,19 @@ async def holdfast(parts: Parts) -> AsyncIterator[System]:
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"}, raise_for_status=True)
         )
 
+        client = await stack.enter_async_context(
+            LeanClient(
+                f"{services['order'].url}/orders",
+                connections_max=_REQUESTS_AT_ONCE,
+                headers={"Authorization": f"Bearer {TOKEN}"},
+            )
+        )
+
         async def by_kafka(orders: Sequence[PlaceOrder]) -> None:
             await send(parts.kafka_settings, [command(order) for order in orders])
 
         async def by_http(orders: Sequence[PlaceOrder]) -> None:
-            await _post_all(session, f"{services['order'].url}/orders", orders)
+            await _post_all(client, orders)
 
         async def stock_up(skus: Sequence[str]) -> None:
             await _stock_up(session, services, skus)
@@ -110,10 +121,12 @@ async def textbook_peer(parts: Parts) -> AsyncIterator[System]:
         running = ServiceProcess("textbook", f"http://127.0.0.1:{port}", process)
         stack.push_async_callback(running.stop)
         await until_ready(running)
-        session = await stack.enter_async_context(aiohttp.ClientSession(raise_for_status=True))
+        client = await stack.enter_async_context(
+            LeanClient(f"{running.url}/orders", connections_max=_REQUESTS_AT_ONCE)
+        )
 
         async def by_http(orders: Sequence[PlaceOrder]) -> None:
-            await _post_all(session, f"{running.url}/orders", orders)
+            await _post_all(client, orders)
 
         async def stock_up(skus: Sequence[str]) -> None:
             await connection.execute(
@@ -136,18 +149,17 @@ def _pids_of(parts: Parts, *, kafka: bool) -> dict[str, int]:
     return {"postgres": parts.postgres.pid or 0} | ({"kafka": parts.kafka.pid or 0} if kafka else {})
 
 
-async def _post_all(session: aiohttp.ClientSession, url: str, orders: Sequence[PlaceOrder]) -> None:
+async def _post_all(client: LeanClient, orders: Sequence[PlaceOrder]) -> None:
     """Post every order, as many at once as there are connections."""
-    waiting = iter(orders)
 
-    async def client() -> None:
-        for order in waiting:
-            body = order.model_dump_json(exclude_none=True).encode()
-            headers = {"Idempotency-Key": str(order.order_id), "Content-Type": "application/json"}
-            async with session.post(url, data=body, headers=headers) as answer:
-                await answer.read()
+    async def post(order: PlaceOrder) -> None:
+        body = order.model_dump_json(exclude_none=True).encode()
+        status = await client.post(body, {"Idempotency-Key": str(order.order_id)})
+        if status >= HTTPStatus.BAD_REQUEST:
+            detail = f"an order was answered with {status}"
+            raise HoldfastError(detail)
 
-    await asyncio.gather(*(client() for _ in range(_REQUESTS_AT_ONCE)))
+    await asyncio.gather(*(post(order) for order in orders))
 
 
 async def _stock_up(

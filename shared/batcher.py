@@ -1,7 +1,7 @@
 """How do many requests share one transaction?
 
-Group commit: whatever arrives while the previous batch is being committed is the next batch. There is no timer, so a
-lone request is a batch of one and waits for nobody.
+Group commit: whatever arrives while the previous batch is being committed is the next batch. A lone request is a batch
+of one and waits for nobody; only after a large batch there may be a pause, so that the next one is large too.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _TRIES_MAX = 4
+_LARGE_BATCH = 16
 _log = get_logger()
 
 
@@ -46,6 +47,7 @@ class Batcher(Generic[Item, Result]):
         *,
         size_max: int,
         queue_max: int,
+        pause_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.progress = Progress()
@@ -53,6 +55,7 @@ class Batcher(Generic[Item, Result]):
         self._apply = apply
         self._size_max = size_max
         self._queue_max = queue_max
+        self._pause_seconds = pause_seconds
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
@@ -93,6 +96,8 @@ class Batcher(Generic[Item, Result]):
                 self.progress.done()
                 if self._queue:
                     self.progress.owes()
+                if _LARGE_BATCH <= len(batch) < self._size_max and not stopping.is_set():
+                    await asyncio.sleep(self._pause_seconds)
         finally:
             stop.cancel()
             self._ended = True

@@ -52,7 +52,8 @@ Handle = Callable[[Connection, Sequence[Message[Any]]], Awaitable[Sequence[Refus
 class ConsumerLimits:
     """How a consumer paces itself: a batch of `pause_records_min` or more is followed by a pause, so the next is larger.
 
-    Many small batches cost several times the CPU of few large ones, and a busy system would never get out of them.
+    Many small batches cost several times the CPU of few large ones, and a busy system would never get out of them. A
+    full batch is as large as they get: after it there is no pause.
     """
 
     group: GroupLimits = field(default_factory=GroupLimits)
@@ -184,7 +185,7 @@ class Consumer:
                 if records or not self._behind:
                     self.progress.done()
                 await self._commit_when_due(consumer)
-                if len(records) >= self._limits.pause_records_min:
+                if self._limits.pause_records_min <= len(records) < self._limits.group.records_max:
                     await asyncio.sleep(self._limits.pause_seconds)
         finally:
             probe.cancel()

@@ -63,6 +63,16 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT) and not isinstance(error, _NOT_TRANSIENT)
 
 
+class _PooledConnection(asyncpg.Connection):  # its type arguments exist for the type checker alone
+    """A connection whose sessions keep nothing between two units of work, so that nothing has to be reset.
+
+    Listening and session locks are for connections outside the pool, and what a transaction sets ends with it.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
     """The limits of one service's pool."""
@@ -105,6 +115,7 @@ class Database:
         try:
             self._pool = await asyncpg.create_pool(
                 self._options.dsn,
+                connection_class=_PooledConnection,
                 min_size=1,
                 max_size=self._options.pool_size_max,
                 timeout=self._options.connect_timeout_seconds,

@@ -124,7 +124,7 @@ class Relay:
                 if connection.is_closed():
                     raise Unavailable("the relay's session was closed")
                 await wait_for_any(stopping, self._woken, seconds=self._interval_seconds)
-            elif sent >= _BUSY_ROWS:
+            elif _BUSY_ROWS <= sent < self._rows_max:
                 # Busy: let more rows gather, so that the next batch is large too.
                 await asyncio.sleep(_BUSY_PAUSE_SECONDS)
 

@@ -19,7 +19,7 @@ from shared.admission import listen
 from shared.backoff import Backoff
 from shared.batcher import Batcher
 from shared.consumer import Consumer, ConsumerLimits, Handle
-from shared.database import Database, DatabaseOptions, is_transient
+from shared.database import Connection, Database, DatabaseOptions, is_transient
 from shared.errors import HoldfastError, Misconfigured
 from shared.events import Wire
 from shared.health import Health, Progress
@@ -34,6 +34,8 @@ from shared.worker import Worker, wait_for_any
 
 S = TypeVar("S", bound=ServiceSettings)
 C = TypeVar("C")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _log = get_logger()
 #: The last seconds of a stop, in which what still waits for a part that is away is cut off; at most half of it all.
@@ -123,6 +125,26 @@ class Service(Generic[S]):
         for part in self.parts:
             if isinstance(part, Listener):
                 part.wake_all()
+
+    def batch(
+        self,
+        name: str,
+        apply: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Result | HoldfastError]]],
+        *,
+        size_max: int | None = None,
+    ) -> Batcher[Item, Result]:
+        """Add an edge where requests that come together share a transaction."""
+        settings = self.settings
+        return self.add(
+            Batcher(
+                name,
+                self.database,
+                apply,
+                size_max=size_max or settings.batch_records_max,
+                queue_max=settings.queue_max,
+                pause_seconds=settings.request_pause_seconds,
+            )
+        )
 
     def relay(self) -> Relay:
         """Add the relay that empties this service's outbox."""

@@ -30,6 +30,7 @@ NOT_OF_A_SERVICE = frozenset(
         "HOLDFAST_PAYMENT_URL",
         "HOLDFAST_CACHE_DIR",
         "HOLDFAST_DATA_DIR",
+        "HOLDFAST_OPERATOR_NAME",
         "HOLDFAST_SANDBOX_DATA_DIR",
         "HOLDFAST_SANDBOX_WEBHOOK_URL",
     }
@@ -120,6 +121,9 @@ class ServiceSettings(KafkaConnection):
     session_timeout_seconds: float = Field(15.0, ge=6, le=300)
     poll_interval_seconds_max: float = Field(120.0, ge=10, le=3_600)
     offsets_interval_seconds: float = Field(1.0, ge=0, le=60, description="time between commits of offsets")
+    request_pause_seconds: float = Field(
+        0.02, ge=0, le=1, description="wait after a large batch of requests, so the next is large"
+    )
     queue_max: int = Field(5_000, ge=1, le=1_000_000, description="requests waiting for a batch")
     relay_rows_max: int = Field(2_000, ge=1, le=50_000, description="outbox rows sent at once")
     relay_interval_seconds: float = Field(

@@ -137,17 +137,29 @@ async def read_bytes(request: web.Request, bytes_max: int | None = None) -> byte
     limit = limits.body_bytes_max if bytes_max is None else bytes_max
     if request.content_length is not None and request.content_length > limit:
         raise TooLarge
-    body = bytearray()
     try:
-        async with asyncio.timeout(limits.body_seconds_max):
-            async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
-                body += chunk
-                if len(body) > limit:
-                    raise TooLarge
+        if request.content.is_eof():
+            # It came together with its head, as most do: there is nothing to wait for.
+            body = request.content.read_nowait()
+        else:
+            async with asyncio.timeout(limits.body_seconds_max):
+                body = await _read_chunks(request, limit)
     except TimeoutError as error:
         raise TooSlow from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise Malformed("The body cannot be unpacked, or is not complete.") from error
+    if len(body) > limit:
+        raise TooLarge
+    return body
+
+
+async def _read_chunks(request: web.Request, bytes_max: int) -> bytes:
+    """Read a body as it comes in, but not much more than a limit."""
+    body = bytearray()
+    async for chunk in request.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > bytes_max:
+            break
     return bytes(body)
 
 

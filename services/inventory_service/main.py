@@ -8,7 +8,6 @@ import orjson
 from services.inventory_service import handlers, worker
 from services.inventory_service.api import Api
 from services.inventory_service.settings import Settings
-from shared.batcher import Batcher
 from shared.runtime import Service, run
 from shared.worker import Worker
 
@@ -18,15 +17,7 @@ _OPENAPI = Path(__file__).parent / "openapi.json"
 async def wire(service: Service[Settings]) -> None:
     """Put the parts together: orders and payments in by Kafka, stock in by HTTP, events out by the relay."""
     settings, database = service.settings, service.database
-    changes = service.add(
-        Batcher(
-            "stock",
-            database,
-            handlers.change_stock,
-            size_max=settings.receipts_batch_max,
-            queue_max=settings.queue_max,
-        )
-    )
+    changes = service.batch("stock", handlers.change_stock, size_max=settings.receipts_batch_max)
     handle = partial(handlers.handle, hold_seconds=settings.hold_seconds)
     service.consume(handlers.CONSUMER, handlers.CONSUMED, handle)
     sweeper = worker.Sweeper(

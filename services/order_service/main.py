@@ -1,9 +1,7 @@
 """Which parts make up the order service? Start reading here."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 
@@ -12,14 +10,8 @@ from services.order_service.api import Api, Edges, OrderEdges
 from services.order_service.handlers import Policy
 from services.order_service.settings import Settings
 from services.order_service.worker import Housekeeper
-from shared.batcher import Batcher
-from shared.database import Connection
-from shared.errors import HoldfastError
 from shared.runtime import Service, run
 from shared.worker import Worker
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _OPENAPI = Path(__file__).parent / "openapi.json"
 
@@ -30,12 +22,12 @@ async def wire(service: Service[Settings]) -> None:
     policy = Policy(holds_per_customer_max=settings.holds_per_customer_max)
     edges = Edges(
         orders=OrderEdges(
-            placements=_batcher(service, "orders", partial(handlers.place, policy=policy)),
-            later_answers=_batcher(service, "order_answers", handlers.keep_later_answers),
-            withdrawals=_batcher(service, "cancellations", handlers.cancel),
+            placements=service.batch("orders", partial(handlers.place, policy=policy)),
+            later_answers=service.batch("order_answers", handlers.keep_later_answers),
+            withdrawals=service.batch("cancellations", handlers.cancel),
         ),
-        reads=_batcher(service, "order_reads", handlers.read_orders),
-        carts=_batcher(service, "carts", handlers.change_carts),
+        reads=service.batch("order_reads", handlers.read_orders),
+        carts=service.batch("carts", handlers.change_carts),
     )
     service.consume(handlers.CONSUMER, handlers.CONSUMED, partial(handlers.handle, policy=policy))
     service.relay()
@@ -49,20 +41,6 @@ async def wire(service: Service[Settings]) -> None:
     )
     api = Api(database, edges, service.listen(handlers.CHANNEL))
     service.serve(api.routes(), openapi=orjson.loads(_OPENAPI.read_bytes()))
-
-
-def _batcher(
-    service: Service[Settings],
-    name: str,
-    apply: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Result | HoldfastError]]],
-) -> Batcher[Item, Result]:
-    """Add an edge where requests that come together share a transaction."""
-    settings = service.settings
-    return service.add(
-        Batcher(
-            name, service.database, apply, size_max=settings.batch_records_max, queue_max=settings.queue_max
-        )
-    )
 
 
 def main() -> None:

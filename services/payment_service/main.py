@@ -1,9 +1,7 @@
 """Which parts make up the payment service? Start reading here."""
 
-from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 
@@ -15,14 +13,8 @@ from services.payment_service.handlers import Policy
 from services.payment_service.settings import Settings
 from services.payment_service.worker import CallLimits, GatewayCaller, Judge
 from shared.backoff import Backoff
-from shared.batcher import Batcher
-from shared.database import Connection
-from shared.errors import HoldfastError
 from shared.runtime import Service, run
 from shared.worker import Worker
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _OPENAPI = Path(__file__).parent / "openapi.json"
 #: For how long a taken attempt or refund is kept from others, beyond the longest wait for its answer.
@@ -33,11 +25,11 @@ async def wire(service: Service[Settings]) -> None:
     """Put the parts together: orders in by Kafka, attempts and webhooks by HTTP, gateways outside any transaction."""
     settings, database = service.settings, service.database
     gateways = await service.enter(Gateways(*_gateways(settings)))
-    attempts = _batcher(service, "attempts", handlers.start_attempts)
-    answers = _batcher(service, "attempt_answers", handlers.save_attempt_answers)
-    refunds = _batcher(service, "refunds", handlers.request_refunds)
-    refund_answers = _batcher(service, "refund_answers", handlers.save_refund_answers)
-    webhooks = _batcher(service, "webhooks", handlers.keep_webhooks)
+    attempts = service.batch("attempts", handlers.start_attempts)
+    answers = service.batch("attempt_answers", handlers.save_attempt_answers)
+    refunds = service.batch("refunds", handlers.request_refunds)
+    refund_answers = service.batch("refund_answers", handlers.save_refund_answers)
+    webhooks = service.batch("webhooks", handlers.keep_webhooks)
 
     judge = Judge(
         database,
@@ -75,20 +67,6 @@ async def wire(service: Service[Settings]) -> None:
         retry_seconds=settings.gateway_retry_seconds_min,
     )
     service.serve(api.routes(), openapi=orjson.loads(_OPENAPI.read_bytes()))
-
-
-def _batcher(
-    service: Service[Settings],
-    name: str,
-    apply: Callable[[Connection, Sequence[Item]], Awaitable[Sequence[Result | HoldfastError]]],
-) -> Batcher[Item, Result]:
-    """Add an edge where requests that come together share a transaction."""
-    settings = service.settings
-    return service.add(
-        Batcher(
-            name, service.database, apply, size_max=settings.batch_records_max, queue_max=settings.queue_max
-        )
-    )
 
 
 def _gateways(settings: Settings) -> list[Gateway]:

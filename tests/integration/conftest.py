@@ -122,6 +122,7 @@ def make_consumer(shared_db: Database, stream: Stream, kafka_settings: KafkaSett
         records_max: int = 500,
         poll_interval_seconds_max: float = 120,
         offsets_interval_seconds: float = 0.1,
+        pause_seconds: float = 0.01,
     ) -> Consumer:
         limits = GroupLimits(
             records_max=records_max,
@@ -134,7 +135,7 @@ def make_consumer(shared_db: Database, stream: Stream, kafka_settings: KafkaSett
             handle,
             database=shared_db,
             kafka=kafka_settings,
-            limits=ConsumerLimits(limits, 0.01, offsets_interval_seconds),
+            limits=ConsumerLimits(limits, pause_seconds, offsets_interval_seconds),
             health=health or Health(),
         )
 

@@ -224,7 +224,9 @@ async def hurry(database: Database) -> None:
     async with database.connection() as connection:
         await connection.execute("UPDATE webhooks SET judge_at = now() WHERE judge_at IS NOT NULL")
         await connection.execute("UPDATE refunds SET next_try_at = now() WHERE next_try_at IS NOT NULL")
-        await connection.execute("UPDATE attempts SET task_at = now() WHERE task_at IS NOT NULL")
+        await connection.execute(
+            "UPDATE attempts SET task_at = now(), leased_until = NULL WHERE task_at IS NOT NULL"
+        )
 
 
 @asynccontextmanager

@@ -36,10 +36,12 @@ class Till:
 
 
 def batcher(
-    database: Database, till: Till, *, size_max: int = 100, queue_max: int = 1_000
+    database: Database, till: Till, *, size_max: int = 100, queue_max: int = 1_000, pause_seconds: float = 0
 ) -> Batcher[int, str]:
     """Return a batcher for a till."""
-    return Batcher("tests", database, till.apply, size_max=size_max, queue_max=queue_max)
+    return Batcher(
+        "tests", database, till.apply, size_max=size_max, queue_max=queue_max, pause_seconds=pause_seconds
+    )
 
 
 async def transactions(database: Database) -> int:
@@ -58,6 +60,33 @@ async def test_a_lone_request_waits_for_nobody(shared_db: Database) -> None:
 
         assert answer == "did 7"
         assert await effects(shared_db) == [7]
+
+
+async def test_after_a_large_batch_the_next_gathers_for_a_while(shared_db: Database) -> None:
+    """What comes during the pause is answered together, after it."""
+    till = Till()
+    edge = batcher(shared_db, till, pause_seconds=0.2)
+    clock = asyncio.get_running_loop().time
+
+    async with running(edge):
+        await asyncio.gather(*(edge.submit(number) for number in range(50)))
+        paused_at = clock()
+        await asyncio.gather(*(edge.submit(number) for number in range(50, 70)))
+
+    assert clock() - paused_at >= 0.15
+    assert [len(batch) for batch in till.batches] == [50, 20]
+
+
+@pytest.mark.parametrize("size", [15, 20], ids=["a small batch", "a full batch"])
+async def test_after_any_other_batch_nobody_waits(shared_db: Database, size: int) -> None:
+    """A pause would not make the next batch larger than a full one, and a system with small ones is not busy."""
+    edge = batcher(shared_db, Till(), size_max=20, pause_seconds=3_600)
+
+    async with running(edge), asyncio.timeout(10):
+        await asyncio.gather(*(edge.submit(number) for number in range(size)))
+        answer = await edge.submit(100)
+
+    assert answer == "did 100"
 
 
 async def test_requests_that_arrive_during_a_commit_share_the_next_one(shared_db: Database) -> None:

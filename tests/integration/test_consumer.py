@@ -55,6 +55,17 @@ async def test_the_order_of_a_key_is_the_order_of_its_effects(
     assert await effects(shared_db) == [*range(100)]
 
 
+async def test_after_a_full_batch_there_is_no_pause(
+    shared_db: Database, stream: Stream, kafka_settings: KafkaSettings, make_consumer: MakeConsumer
+) -> None:
+    """A backlog is worked off without stopping; only a batch that could have been larger is followed by a pause."""
+    key = new_id()
+    await publish(kafka_settings, [counted(stream, number, key=key) for number in range(21)])
+
+    async with running(make_consumer(Effects().handle, records_max=7, pause_seconds=3_600)):
+        await eventually(applied(shared_db, range(21)))
+
+
 async def test_what_kafka_delivers_again_because_no_offset_was_taken_changes_nothing(
     shared_db: Database,
     stream: Stream,

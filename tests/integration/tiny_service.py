@@ -9,7 +9,6 @@ from typing import Any
 from aiohttp import web
 
 from shared import outbox
-from shared.batcher import Batcher
 from shared.database import Connection
 from shared.envelope import Emitted, Message, Refusal
 from shared.errors import HoldfastError
@@ -47,16 +46,7 @@ class Bomb:
 
 async def wire(service: Service[ServiceSettings]) -> None:
     """Wire the service."""
-    settings = service.settings
-    batcher = service.add(
-        Batcher(
-            "effects",
-            service.database,
-            deplete,
-            size_max=settings.batch_records_max,
-            queue_max=settings.queue_max,
-        )
-    )
+    batcher = service.batch("effects", deplete)
 
     async def post(request: web.Request) -> web.Response:
         return respond({"sku": await batcher.submit(path_identifier(request, "sku"))}, status=201)

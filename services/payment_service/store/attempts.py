@@ -103,7 +103,8 @@ async def update_attempts(tx: Connection, attempts: Sequence[Attempt], at: datet
             accepted_amount_minor = row.accepted_amount_minor, received_amount_minor = row.received_amount_minor,
             received_currency = row.received_currency, payment_url = row.payment_url,
             native_status = row.native_status, expires_at = row.expires_at, initiated = row.initiated,
-            withdrawn = row.withdrawn, task = row.task, task_at = row.task_at, tries = row.tries, updated_at = $15
+            withdrawn = row.withdrawn, task = row.task, task_at = row.task_at, tries = row.tries, updated_at = $15,
+            leased_until = CASE WHEN attempts.task_at = row.task_at THEN leased_until END
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
                     $8::text[], $9::timestamptz[], $10::boolean[], $11::boolean[], $12::text[], $13::timestamptz[],
                     $14::integer[])
@@ -123,19 +124,23 @@ async def take_attempts(tx: Connection, gateway: str, limit: int, lease_seconds:
     rows = await tx.fetch(
         """
         WITH due AS MATERIALIZED (
-            SELECT attempt_id FROM attempts
+            SELECT attempt_id AS due_id FROM attempts
             WHERE gateway = $1 AND task IS NOT NULL AND task_at <= now()
+              AND (leased_until IS NULL OR leased_until <= now())
             ORDER BY task_at LIMIT $2 FOR UPDATE SKIP LOCKED
         )
-        UPDATE attempts SET task_at = now() + make_interval(secs => $3), tries = tries + 1
-        FROM due WHERE attempts.attempt_id = due.attempt_id
-        RETURNING attempts.attempt_id
+        UPDATE attempts SET leased_until = now() + make_interval(secs => $3), tries = tries + 1
+        FROM due WHERE attempt_id = due_id
+        RETURNING attempt_id, order_id, gateway, amount_minor, currency, created_at, status, gateway_transaction_id,
+                  payment_url, native_status, expires_at, accepted_amount_minor, received_amount_minor,
+                  received_currency, refunding_minor, idempotency_key, requested_gateway, return_url, initiated,
+                  withdrawn, task, task_at, tries
         """,
         gateway,
         limit,
         lease_seconds,
     )
-    return await list_attempts(tx, [row["attempt_id"] for row in rows]) if rows else []
+    return [_read_attempt(row) for row in rows]
 
 
 def _read_attempt(row: Row) -> Attempt:

@@ -1,6 +1,7 @@
 """How do Python objects become arrays of columns, and how is a statement's row count checked?"""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from shared.errors import LedgerViolation
@@ -8,7 +9,7 @@ from shared.errors import LedgerViolation
 
 def columns(items: Sequence[object], fields: Sequence[str]) -> list[list[Any]]:
     """Return one array a field, as `unnest` takes them."""
-    return [[getattr(item, name) for item in items] for name in fields]
+    return [list(map(attrgetter(name), items)) for name in fields]
 
 
 def count(done: str) -> int:

@@ -131,10 +131,20 @@ async def postpone_webhook(tx: Connection, webhook_id: int, reason: str, seconds
     )
 
 
+async def is_any_unmatched(tx: Connection) -> bool:
+    """Tell whether any delivery waits for its attempt: mostly none does, and this is the cheapest way to know."""
+    found: bool = await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM webhooks WHERE verdict = 'unmatched' AND judge_at IS NOT NULL)"
+    )
+    return found
+
+
 async def release_webhooks(
     tx: Connection, attempt_ids: Sequence[UUID], transaction_ids: Sequence[str]
 ) -> None:
     """Have deliveries judged again that came before their attempt; one being judged right now keeps its own time."""
+    if not await is_any_unmatched(tx):
+        return
     await tx.execute(
         """
         WITH waiting AS MATERIALIZED (

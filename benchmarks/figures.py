@@ -36,16 +36,18 @@ class Figure:
 
 
 def render(figures: Sequence[Figure], console: Console) -> None:
-    """Print the figures."""
-    table = Table("figure", "median", "min", "max", "unit", "details")
+    """Print the figures: each with its ratio to the yardstick, and beneath it what else was measured."""
+    table = Table("figure", "median", "min", "max", "unit", "ratio")
     for figure in figures:
-        details = ", ".join(f"{name} {value:.3g}" for name, value in figure.details.items())
+        details = dict(figure.details)
+        ratio = details.pop("ratio", None)
+        beneath = ", ".join(f"{name} {value:.2f}" for name, value in details.items())
         table.add_row(
-            figure.name,
-            f"{figure.median:,.1f}",
-            f"{min(figure.runs):,.1f}",
-            f"{max(figure.runs):,.1f}",
+            f"{figure.name}\n[dim]{beneath}[/dim]" if beneath else figure.name,
+            f"{figure.median:,.0f}",
+            f"{min(figure.runs):,.0f}",
+            f"{max(figure.runs):,.0f}",
             figure.unit,
-            details,
+            "" if ratio is None else f"{ratio:.2f}",
         )
     console.print(table)

@@ -25,6 +25,7 @@ class InstantGateway:
 
     def __init__(self, webhook_url: str, secret: str) -> None:
         self.sent = 0
+        self.webhook_url = webhook_url
         self._webhooks = LeanClient(webhook_url, connections_max=_CONNECTIONS)
         self._server = LeanServer(self._create)
         self._signer = Webhook(secret)

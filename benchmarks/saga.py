@@ -3,65 +3,28 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.figures import Figure
 from benchmarks.machine import cpu_seconds, parts
+from benchmarks.shapes import Shape, synthetic_shapes
 from benchmarks.systems import Place, System, holdfast, textbook_peer
-from shared.events import OrderedLine, PlaceOrder
-from shared.ids import new_id
 
 _LOOK_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the orders of a run look like."""
-
-    name: str
-    skus: int
-    lines: int
-
-    def sku(self, number: int) -> str:
-        """Return the SKU of this number."""
-        return f"bench-{self.skus}-{number % self.skus}"
-
-    def orders(self, count: int) -> list[PlaceOrder]:
-        """Return so many orders."""
-        return [
-            PlaceOrder(
-                order_id=new_id(),
-                customer_id=f"customer-{number % 1_000}",
-                currency="EUR",
-                lines=tuple(
-                    OrderedLine(sku=self.sku(number * self.lines + line), quantity=1)
-                    for line in range(self.lines)
-                ),
-            )
-            for number in range(count)
-        ]
-
-
-ONE_LINE = Shape("1 line of 10,000 SKUs", 10_000, 1)
-THREE_LINES = Shape("3 lines of 9,999 SKUs", 9_999, 3)
-HOT = Shape("1 line, one hot SKU", 1, 1)
-SHAPES = (ONE_LINE, THREE_LINES, HOT)
-
-
-async def measure(orders: int, runs: int, shapes: Sequence[Shape] = SHAPES) -> list[Figure]:
+async def measure(orders: int, runs: int, shapes: Sequence[Shape] | None = None) -> list[Figure]:
     """Measure whole orders a second for each shape and way in, as rates and as ratios to the textbook design.
 
     Args:
         orders: how many each run of Holdfast takes; the textbook design, being slower, gets a quarter.
         runs: how many of each, alternating, so that a change of the machine's speed meets all alike.
-        shapes: what the orders look like.
+        shapes: what the orders look like; without it all that need no data.
     """
     async with parts() as machine, textbook_peer(machine) as peer, holdfast(machine) as ours:
         figures = []
-        for shape in shapes:
-            skus = [shape.sku(number) for number in range(shape.skus)]
-            await asyncio.gather(peer.stock_up(skus), ours.stock_up(skus))
+        for shape in synthetic_shapes() if shapes is None else shapes:
+            await asyncio.gather(peer.stock_up(shape.skus), ours.stock_up(shape.skus))
             figures += await _measure_shape(shape, peer, ours, orders, runs)
         return figures
 

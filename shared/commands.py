@@ -8,7 +8,7 @@ from shared.envelope import Headers
 from shared.errors import Invalid
 from shared.events import COMMANDS_TOPIC, Command
 from shared.ids import new_id
-from shared.kafka import Publisher
+from shared.kafka import Outgoing, Publisher
 from shared.settings import KafkaSettings
 
 _COMMANDS_AT_ONCE = 1_000
@@ -63,8 +63,8 @@ async def send(kafka: KafkaSettings, commands: Sequence[OutgoingCommand]) -> int
     return len(commands)
 
 
-async def publish_all(publisher: Publisher, commands: Sequence[OutgoingCommand]) -> None:
-    """Publish commands in order, until Kafka has acknowledged every one.
+async def publish_all(publisher: Publisher, commands: Sequence[Outgoing]) -> None:
+    """Publish commands, or other rows, in order, until Kafka has acknowledged every one.
 
     Raises:
         Invalid: Kafka refuses a command for good.

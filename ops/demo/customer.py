@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from ops.demo.baskets import CURRENCY
+from benchmarks.baskets import CURRENCY
 from ops.demo.plan import PlannedOrder, Story
 from ops.demo.shop import Outcome, Shop
 from ops.demo.watch import OrderView

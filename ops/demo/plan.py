@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from ops.demo.baskets import Basket
+from benchmarks.baskets import Basket
 from shared.events import OrderStatus
 
 HOLD_SECONDS_SHORT = 10  # the shortest hold that an order may ask for

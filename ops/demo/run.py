@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.baskets import RealInput, read_real_input
 from deploy.local.ready import ReadyLine
 from deploy.local.system import run_up
 from ops.audit import AuditLimits, audit
-from ops.demo.baskets import RealInput, read_real_input
 from ops.demo.day import Day
 from ops.demo.plan import HOLD_GRACE_SECONDS, SEED, Plan, make_plan
 from ops.demo.shop import Money, Refused, Shop

@@ -13,8 +13,8 @@ from uuid import UUID
 import aiohttp
 import orjson
 
+from benchmarks.baskets import CURRENCY, QUANTITY_MAX, Product
 from deploy.local.ready import ReadyLine
-from ops.demo.baskets import CURRENCY, QUANTITY_MAX, Product
 from shared.backoff import Backoff
 from shared.commands import OutgoingCommand, publish_all
 from shared.errors import HoldfastError, Unavailable

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.baskets import CURRENCY, DIRT, RealInput
 from ops.audit import AuditReport
 from ops.audit import render as render_audit
-from ops.demo.baskets import CURRENCY, DIRT, RealInput
 from ops.demo.day import WAITING_MAX, Visit
 from ops.demo.plan import Plan, Story
 from ops.demo.shop import Money

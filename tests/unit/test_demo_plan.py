@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.demo.baskets import Basket, Line
+from benchmarks.baskets import Basket, Line
 from ops.demo.plan import HOLD_SECONDS_SHORT, Plan, Story, make_plan
 from shared.events import OrderStatus
 

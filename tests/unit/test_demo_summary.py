@@ -7,8 +7,8 @@ import orjson
 import pytest
 from rich.console import Console
 
+from benchmarks.baskets import Basket, Line, RealInput, collect
 from ops.audit import AuditReport, Finding
-from ops.demo.baskets import Basket, Line, RealInput, collect
 from ops.demo.day import Visit
 from ops.demo.plan import Plan, PlannedOrder, Story
 from ops.demo.shop import Money

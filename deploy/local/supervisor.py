@@ -54,6 +54,8 @@ class Supervisor:
     def __init__(self, say: Callable[[str], None]) -> None:
         """Take where to tell a person what happens."""
         self._say = say
+        #: Called whenever a part runs again, with another process id than before.
+        self.on_return: Callable[[], None] | None = None
         self._groups: list[Sequence[Part]] = []
         self._watchers: list[asyncio.Task[None]] = []
 
@@ -120,6 +122,8 @@ class Supervisor:
             except (HoldfastError, OSError, TimeoutError) as error:
                 reason = f"did not start ({error})"
             else:
+                if self.on_return is not None:
+                    self.on_return()
                 return pause_seconds
 
 

@@ -139,6 +139,7 @@ class _System:
         await self._supervisor.start(*parts)
         line = self._ready_line(databases, bootstrap_servers)
         ready.save(line)
+        self._supervisor.on_return = lambda: ready.save(self._ready_line(databases, bootstrap_servers))
         self._progress.settled()
         self._progress.say("everything is ready; Ctrl-C stops it")
         on_ready(line)

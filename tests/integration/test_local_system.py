@@ -129,6 +129,21 @@ async def test_a_killed_up_leaves_nothing_behind_and_the_next_has_the_same_addre
     assert ready.load(tmp_path / "data") is None
 
 
+async def test_a_part_that_was_started_again_is_found_under_its_new_process_id(tmp_path: Path) -> None:
+    """What operators read in the data directory follows; the line on stdout stays the only one."""
+    process, before = await start_up(tmp_path / "data")
+    os.kill(before["pids"]["sandbox"], signal.SIGKILL)
+
+    def follows() -> bool:
+        line = ready.load(tmp_path / "data")
+        return line is not None and line.pids["sandbox"] not in {None, before["pids"]["sandbox"]}
+
+    await eventually(follows, timeout_seconds=30, what="the new process id of the sandbox")
+    process.send_signal(signal.SIGTERM)
+    output, _ = await process.communicate()
+    assert (process.returncode, output) == (0, b"")
+
+
 async def test_stores_that_are_run_elsewhere_are_used_and_prepared(
     kafka: EmbeddedKafka, postgres: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,11 @@ from deploy.local.system import run_up
 from deploy.local.topics import check_topics, ensure_topics
 from ops import place
 from ops.audit import AuditLimits, AuditReport, Topics, audit, render
+from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.send import read_commands
+from ops.webhooks import webhooks
 from shared.commands import send
 from shared.errors import HoldfastError, Misconfigured
 
@@ -34,6 +36,10 @@ app = App(
     help="Orders, stock and payments that hold fast: run the system here, feed it, and prove that it is right.",
     version="0.1.0",
 )
+
+
+app.command(dlq)
+app.command(webhooks)
 
 
 def main() -> None:

@@ -28,6 +28,9 @@ SQL_HOMES = (
     "ops/audit*.py",
     "ops/audit/*.py",
     "ops/lag.py",
+    "ops/actions.py",
+    "ops/dead_letters/store.py",
+    "ops/webhooks/store.py",
     "deploy/local/postgres.py",
     "benchmarks/*.py",
 )

@@ -1,8 +1,8 @@
 """The payment service: what is to be paid, what was paid, and what goes back?
 
-Owns: payments, attempts, raw webhooks, refunds.
+Owns: payments, attempts, raw webhooks, refunds, operators' resolutions.
 Hears: `OrderAwaitingPayment`, `OrderCancelled`, `OrderRejected`, `OrderExpired`, `OrderPaymentFailed` and
-`OrderRefundRequested` on order.events; the gateways' webhooks; new attempts and operators' refunds by HTTP.
+`OrderRefundRequested` on order.events; the gateways' webhooks; new attempts, operators' refunds and decisions by HTTP.
 Tells: payment.events (`PaymentInitiated`, `PaymentAttemptFailed`, `PaymentSucceeded`, `PaymentFailed`,
 `PaymentRefunded`, `PaymentRefundFailed`, `PaymentQuarantined`).
 """

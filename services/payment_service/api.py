@@ -1,30 +1,34 @@
-"""What can be asked of the payment service by HTTP? Attempts, payments, refunds, and the gateways' webhooks."""
+"""What can be asked of the payment service by HTTP? Attempts, payments, refunds, the quarantine, and webhooks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
+from uuid import UUID
 
 import orjson
 from aiohttp import web
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, StringConstraints
 
 from services.payment_service import store
-from services.payment_service.domain.attempts import Attempt, AttemptStatus, Task, Verdict
+from services.payment_service.domain.attempts import Attempt, AttemptStatus, Task, Verdict, as_first_shown
 from services.payment_service.domain.payments import Payment
 from services.payment_service.domain.refunds import Refund
+from services.payment_service.domain.resolving import Action, Decision, Resolution
 from services.payment_service.gateways import Gateways
 from services.payment_service.handlers import (
     AttemptAnswered,
     Requested,
     RequestRefund,
+    Resolve,
+    Resolved,
     StartAttempt,
     Started,
 )
 from services.payment_service.store import NewWebhook
 from shared.batcher import Batcher
 from shared.database import Database
-from shared.errors import Fault, Invalid, NotFound
+from shared.errors import Fault, Invalid, Malformed, NotFound
 from shared.events import INTEGER_MAX
 from shared.ids import new_id
 from shared.web import (
@@ -44,6 +48,8 @@ from shared.web import (
 )
 
 RETURN_URL_CHARACTERS_MAX = 2_000
+OPERATOR_CHARACTERS_MAX = 100
+_UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 _REPLAYED = {"Idempotency-Replayed": "true"}
 
 
@@ -66,6 +72,19 @@ class RefundBody(_Body):
     reason: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 
+class ResolutionBody(_Body):
+    """What an operator decides about a quarantined or disputed attempt, and why."""
+
+    action: Action
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
+class QuarantineQuery(Page):
+    """Which part of the quarantine."""
+
+    after: Annotated[str, StringConstraints(pattern=_UUID)] | None = None
+
+
 class WebhookQuery(Page):
     """Which deliveries: those with one verdict, or all."""
 
@@ -81,6 +100,7 @@ class Edges:
     answers: Batcher[AttemptAnswered, Attempt]
     refunds: Batcher[RequestRefund, Requested]
     webhooks: Batcher[NewWebhook, None]
+    resolutions: Batcher[Resolve, Resolved]
     wake_judge: Callable[[], None]
     wake_refunds: Mapping[str, Callable[[], None]]
 
@@ -117,6 +137,8 @@ class Api:
             web.get("/payments/{order_id}", storefront(self.get_payment)),
             web.post("/payments/{order_id}/attempts", storefront(self.start_attempt)),
             web.post("/payments/{order_id}/refunds", operator(self.request_refund)),
+            web.get("/quarantine", operator(self.list_quarantine)),
+            web.post("/payments/{order_id}/attempts/{attempt_id}/resolve", operator(self.resolve)),
         ]
 
     async def receive_webhook(self, request: web.Request) -> web.Response:
@@ -150,8 +172,9 @@ class Api:
     async def start_attempt(self, request: web.Request) -> web.Response:
         """`POST /payments/{order_id}/attempts`: store the attempt, ask the gateway, store its answer.
 
-        The same key of the same caller is answered with its attempt as it stands: who repeats a request because the
-        answer was lost, or was UNKNOWN, learns what has become of it.
+        The same key of the same caller gets the same answer if the first one was about an attempt that had ended. Else
+        it is answered with its attempt as it stands: who repeats a request because the answer was lost, or was UNKNOWN,
+        learns what has become of it, and nobody is sent to a page that is closed.
         """
         order_id, key = path_uuid(request, "order_id"), idempotency_key(request)
         body = await read_json(request, AttemptBody)
@@ -171,9 +194,15 @@ class Api:
             answer = await self._gateways.get(attempt.gateway).create(attempt)
             attempt = await self._edges.answers.submit(
                 AttemptAnswered(
-                    order_id, attempt.attempt_id, answer, self._retry_seconds, request_cause(request)
+                    order_id,
+                    attempt.attempt_id,
+                    answer,
+                    self._retry_seconds,
+                    request_cause(request),
+                    is_shown=True,
                 )
             )
+        attempt = as_first_shown(attempt)
         unknown = attempt.status is AttemptStatus.UNKNOWN
         return respond(
             _show_attempt(attempt),
@@ -188,10 +217,36 @@ class Api:
         requested = await self._edges.refunds.submit(
             RequestRefund(order_id, new_id(), body.amount_minor, body.reason, key, request_cause(request))
         )
-        if requested.refund.gateway in self._edges.wake_refunds:
-            self._edges.wake_refunds[requested.refund.gateway]()
+        self._wake_refunds(requested.refund.gateway)
         headers = _REPLAYED if requested.replayed else None
         return respond(_show_refund(requested.refund), status=HTTPStatus.ACCEPTED, headers=headers)
+
+    async def list_quarantine(self, request: web.Request) -> web.Response:
+        """`GET /quarantine`: quarantined and disputed attempts about which nobody has decided yet."""
+        query = read_query(request, QuarantineQuery)
+        async with self._database.connection() as connection:
+            rows = await store.list_attempts_to_review(
+                connection, UUID(query.after) if query.after else None, query.limit
+            )
+        following = str(rows[-1]["attempt_id"]) if len(rows) == query.limit else None
+        return page([dict(row) for row in rows], following)
+
+    async def resolve(self, request: web.Request) -> web.Response:
+        """`POST /payments/{order_id}/attempts/{attempt_id}/resolve`: the same decision again changes nothing."""
+        order_id, attempt_id = path_uuid(request, "order_id"), path_uuid(request, "attempt_id")
+        key = idempotency_key(request) if "Idempotency-Key" in request.headers else None
+        decided_by = _operator_of(request)
+        body = await read_json(request, ResolutionBody)
+        decision = Decision(new_id(), body.action, body.reason, decided_by, key, request_cause(request))
+        resolved = await self._edges.resolutions.submit(Resolve(order_id, attempt_id, decision))
+        if resolved.resolution.refund_id is not None:
+            self._wake_refunds(resolved.gateway)
+        headers = _REPLAYED if resolved.replayed else None
+        return respond(_show_resolution(resolved.resolution), headers=headers)
+
+    def _wake_refunds(self, gateway: str) -> None:
+        if gateway in self._edges.wake_refunds:
+            self._edges.wake_refunds[gateway]()
 
     def _gateway_name(self, body: AttemptBody) -> str:
         name = body.gateway or self._default_gateway
@@ -207,6 +262,14 @@ def _return_url(body: AttemptBody) -> str | None:
         faults = [Fault("/return_url", f"has more than {RETURN_URL_CHARACTERS_MAX} characters")]
         raise Invalid("The body does not fit.", faults=faults)
     return url
+
+
+def _operator_of(request: web.Request) -> str:
+    """Return who decides: the name in X-Operator, or else only that it is an operator; raise `Malformed`."""
+    name = request.headers.get("X-Operator", "").strip()
+    if len(name) > OPERATOR_CHARACTERS_MAX or not name.isprintable():
+        raise Malformed(f"The header X-Operator is up to {OPERATOR_CHARACTERS_MAX} printable characters.")
+    return _ascii(name) or scope_of(request)
 
 
 def _ascii(text: str) -> str:
@@ -227,8 +290,24 @@ def _show_attempt(attempt: Attempt) -> dict[str, Any]:
         "accepted_amount_minor": attempt.accepted_amount_minor,
         "received_amount_minor": attempt.received_amount_minor,
         "received_currency": attempt.received_currency,
+        "review_reason": attempt.review_reason,
+        "dispute": attempt.dispute,
         "expires_at": attempt.expires_at,
         "created_at": attempt.created_at,
+    }
+
+
+def _show_resolution(resolution: Resolution) -> dict[str, Any]:
+    return {
+        "resolution_id": resolution.resolution_id,
+        "order_id": resolution.order_id,
+        "attempt_id": resolution.attempt_id,
+        "action": resolution.action,
+        "reason": resolution.reason,
+        "review_reason": resolution.review_reason,
+        "decided_by": resolution.decided_by,
+        "refund_id": resolution.refund_id,
+        "created_at": resolution.created_at,
     }
 
 

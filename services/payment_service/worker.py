@@ -1,19 +1,31 @@
-"""What does the payment service do by itself: judge deliveries, and ask gateways what is still to be asked?
+"""What does the payment service do by itself: judge deliveries, ask gateways what is to be asked, and measure?
 
 Every call to a gateway is made outside any transaction. What is to be asked is taken with a lease, so that a process
 that dies on the way leaves it to be asked again; gateways are asked with keys that make asking twice harmless.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from prometheus_client import Counter, Gauge
 
 from services.payment_service import handlers, store
 from services.payment_service.domain.answers import Unanswered
 from services.payment_service.domain.attempts import Attempt, Notice, Task
+from services.payment_service.domain.reconciling import Outcome
 from services.payment_service.domain.refunds import Refund
 from services.payment_service.gateways import Gateway, Gateways
-from services.payment_service.handlers import AttemptAnswered, Delivery, RefundAnswered
+from services.payment_service.handlers import (
+    Asked,
+    AttemptAnswered,
+    Delivery,
+    Judged,
+    Question,
+    RefundAnswered,
+)
 from services.payment_service.store import StoredWebhook
 from shared.backoff import Backoff
 from shared.batcher import Batcher
@@ -27,13 +39,38 @@ _CAUSE = "timer:gateway"
 _CALLS_IN_TURN = 4
 _REASON_CHARACTERS_MAX = 500
 _LARGE_BATCH = 20
+# A gauge that stands there means that there are at least so many.
+_MEASURED_MAX = 10_000
 _log = get_logger()
+
+_Answers: TypeAlias = Mapping[int, Notice | Unanswered | None]
+
+WEBHOOKS: Final = Counter(
+    "holdfast_webhooks_total", "Deliveries of gateways by their verdict.", ["gateway", "verdict"]
+)
+RECONCILED: Final = Counter(
+    "holdfast_reconciled_total",
+    "Attempts that gateways were asked about, by outcome.",
+    ["gateway", "outcome"],
+)
+REFUNDS_OPEN: Final = Gauge(
+    "holdfast_refunds_open",
+    "Refunds that are not made yet: FAILED ones need a person.",
+    ["gateway", "status"],
+)
+REFUNDS_OLDEST_SECONDS: Final = Gauge(
+    "holdfast_refunds_oldest_seconds", "Age of the oldest refund that is not made yet.", ["gateway", "status"]
+)
+QUARANTINE: Final = Gauge(
+    "holdfast_quarantine", "Attempts that wait for an operator's decision.", ["gateway", "status"]
+)
 
 
 class Judge:
     """Gives stored deliveries their verdicts, in the order in which they came.
 
-    Deliveries that came before their attempt are looked at again, less and less often, for `unmatched_seconds_max`.
+    Deliveries that came before their attempt are looked at again, less and less often, for `unmatched_seconds_max`; so
+    are those that their gateway does not confirm. At most `calls_max` confirmations are under way at once.
     After a large batch it waits for `pause_seconds`, so that the next one is large too; a lone delivery waits for nobody.
     """
 
@@ -45,6 +82,7 @@ class Judge:
         size_max: int,
         pause_seconds: float,
         unmatched_seconds_max: float,
+        calls_max: int = 16,
     ) -> None:
         self._database = database
         self._gateways = gateways
@@ -52,6 +90,7 @@ class Judge:
         self._pause_seconds = pause_seconds
         self._unmatched_seconds_max = unmatched_seconds_max
         self._backoff = Backoff(seconds_min=0.25, seconds_max=300.0)
+        self._calls = asyncio.Semaphore(calls_max)
 
     async def tick(self) -> bool:
         """Judge what is due; return whether there is more."""
@@ -71,13 +110,38 @@ class Judge:
         return judged > 0 and len(due) == self._size_max
 
     async def _judge(self, webhook_ids: Sequence[int]) -> int:
+        """Judge what counts by itself; then ask the gateways about the rest, between two transactions, and judge that."""
+        count, judged = await self._judge_once(webhook_ids, {})
+        if judged.questions:
+            answers = await self._ask(judged.questions)
+            await self._judge_once(list(answers), answers)
+        return count
+
+    async def _judge_once(self, webhook_ids: Sequence[int], answers: _Answers) -> tuple[int, Judged]:
+        judged = Judged()
         async with self._database.transaction() as tx:
             webhooks = await store.lock_webhooks(tx, webhook_ids)
             if webhooks:
-                await handlers.judge(tx, [self._read(webhook) for webhook in webhooks])
-        return len(webhooks)
+                judged = await handlers.judge(tx, [self._read(webhook, answers) for webhook in webhooks])
+        for gateway, verdict in judged.verdicts:
+            WEBHOOKS.labels(gateway, verdict).inc()
+        return len(webhooks), judged
 
-    def _read(self, webhook: StoredWebhook) -> Delivery:
+    async def _ask(self, questions: Sequence[Question]) -> _Answers:
+        """Ask once for each attempt, however many deliveries speak of it."""
+        asked = {question.attempt.attempt_id: question for question in questions}
+        answers = await asyncio.gather(*(self._ask_about(question) for question in asked.values()))
+        by_attempt: dict[UUID, Notice | Unanswered | None] = dict(zip(asked, answers, strict=True))
+        return {question.webhook_id: by_attempt[question.attempt.attempt_id] for question in questions}
+
+    async def _ask_about(self, question: Question) -> Notice | Unanswered | None:
+        async with self._calls:
+            answer = await self._gateways.get(question.gateway).ask(question.attempt)
+        if isinstance(answer, Unanswered):
+            _log.warning("gateway_unanswered", webhook_id=question.webhook_id, detail=answer.detail)
+        return answer
+
+    def _read(self, webhook: StoredWebhook, answers: _Answers) -> Delivery:
         notice: Notice | None = None
         problem: str | None = None
         gateway = self._gateways.find(webhook.gateway)
@@ -90,7 +154,14 @@ class Judge:
                 problem = error.detail[:_REASON_CHARACTERS_MAX]
         is_old = webhook.age_seconds >= self._unmatched_seconds_max
         retry_seconds = None if is_old else self._backoff.seconds(webhook.tries + 1)
-        return Delivery(webhook, notice, problem, retry_seconds)
+        return Delivery(
+            webhook,
+            notice,
+            problem,
+            retry_seconds,
+            is_asked=webhook.webhook_id in answers,
+            answer=answers.get(webhook.webhook_id),
+        )
 
     async def _postpone(self, webhook_id: int, error: Exception) -> None:
         """Set aside a delivery that cannot be judged by itself: its neighbours go on, and a person sees why."""
@@ -111,7 +182,7 @@ class CallLimits:
 
 
 class GatewayCaller:
-    """Asks one gateway for what is due: attempts to create or to cancel, and refunds."""
+    """Asks one gateway for what is due: attempts to create or to cancel, refunds, and where attempts stand."""
 
     def __init__(
         self,
@@ -121,16 +192,19 @@ class GatewayCaller:
         *,
         attempts: Batcher[AttemptAnswered, Attempt],
         refunds: Batcher[RefundAnswered, None],
+        asked: Batcher[Asked, Outcome],
     ) -> None:
         self._gateway = gateway
         self._database = database
         self._limits = limits
         self._attempts = attempts
         self._refunds = refunds
+        self._asked = asked
         self._take_max = limits.calls_max * _CALLS_IN_TURN
         self._lease_seconds = limits.lease_seconds * _CALLS_IN_TURN
         self._attempt_calls = asyncio.Semaphore(limits.calls_max)
         self._refund_calls = asyncio.Semaphore(limits.calls_max)
+        self._asking_calls = asyncio.Semaphore(limits.calls_max)
 
     async def ask_about_attempts(self) -> bool:
         """Create or cancel the attempts that are due at the gateway; return whether there may be more."""
@@ -146,6 +220,24 @@ class GatewayCaller:
         await _all(self._ask_for_refund(refund, attempt) for refund, attempt in due)
         return bool(due)
 
+    async def reconcile(self) -> bool:
+        """Ask where the attempts stand of which nothing was heard for a while; return whether there may be more."""
+        async with self._database.transaction() as tx:
+            due = await store.take_attempts_to_ask_about(
+                tx, self._gateway.name, self._take_max, self._lease_seconds
+            )
+        await _all(self._reconcile(attempt) for attempt in due)
+        return bool(due)
+
+    async def _reconcile(self, attempt: Attempt) -> None:
+        async with self._asking_calls:
+            answer = await self._gateway.ask(attempt)
+        if isinstance(answer, Unanswered):
+            _log.warning("gateway_unanswered", attempt_id=str(attempt.attempt_id), detail=answer.detail)
+        retry_seconds = self._limits.backoff.seconds(attempt.asks)
+        outcome = await self._asked.submit(Asked(attempt.order_id, attempt.attempt_id, answer, retry_seconds))
+        RECONCILED.labels(self._gateway.name, outcome).inc()
+
     async def _ask_about_attempt(self, attempt: Attempt) -> None:
         ask = self._gateway.cancel if attempt.task is Task.CANCEL else self._gateway.create
         async with self._attempt_calls:
@@ -159,13 +251,40 @@ class GatewayCaller:
 
     async def _ask_for_refund(self, refund: Refund, attempt: Attempt) -> None:
         async with self._refund_calls:
-            answer = await self._gateway.refund(refund, attempt)
+            answer = await self._gateway.refund(refund, _where_the_money_is(attempt))
         if isinstance(answer, Unanswered):
             _log.warning("gateway_unanswered", refund_id=str(refund.refund_id), detail=answer.detail)
         retry_seconds = self._limits.backoff.seconds(refund.tries)
         await self._refunds.submit(
             RefundAnswered(refund.order_id, refund.refund_id, answer, retry_seconds, _CAUSE)
         )
+
+
+class Measure:
+    """Tells what waits for a gateway, or for a person, as metrics: every copy of the service tells the same."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tick(self) -> bool:
+        """Count once."""
+        async with self._database.connection() as connection:
+            refunds = await store.count_open_refunds(connection, _MEASURED_MAX)
+            attempts = await store.count_attempts_to_review(connection, _MEASURED_MAX)
+        for gauge in (REFUNDS_OPEN, REFUNDS_OLDEST_SECONDS, QUARANTINE):
+            gauge.clear()
+        for row in refunds:
+            REFUNDS_OPEN.labels(row["gateway"], row["status"]).set(row["refunds"])
+            REFUNDS_OLDEST_SECONDS.labels(row["gateway"], row["status"]).set(row["oldest_seconds"])
+        for row in attempts:
+            QUARANTINE.labels(row["gateway"], row["status"]).set(row["attempts"])
+        return False
+
+
+def _where_the_money_is(attempt: Attempt) -> Attempt:
+    """Return an attempt under the transaction in which its money came."""
+    received = attempt.received_transaction_id
+    return attempt if received is None else replace(attempt, gateway_transaction_id=received)
 
 
 async def _all(calls: Iterable[Awaitable[None]]) -> None:

@@ -114,6 +114,11 @@ async def answer_500() -> web.Response | None:
     return web.json_response({"detail": "out of order"}, status=500)
 
 
+async def answer_404() -> web.Response | None:
+    """Know nothing of it."""
+    return web.json_response({"detail": "no such payment"}, status=404)
+
+
 async def answer_409() -> web.Response | None:
     """Refuse for certain."""
     return web.json_response({"detail": "nothing to give back"}, status=409)
@@ -223,6 +228,7 @@ async def hurry(database: Database) -> None:
     """Make everything due that waits for its time."""
     async with database.connection() as connection:
         await connection.execute("UPDATE webhooks SET judge_at = now() WHERE judge_at IS NOT NULL")
+        await connection.execute("UPDATE attempts SET ask_at = now() WHERE ask_at IS NOT NULL")
         await connection.execute("UPDATE refunds SET next_try_at = now() WHERE next_try_at IS NOT NULL")
         await connection.execute(
             "UPDATE attempts SET task_at = now(), leased_until = NULL WHERE task_at IS NOT NULL"
@@ -236,13 +242,14 @@ async def a_caller(
     """What asks the gateway, as one process of the service has it."""
     attempts = Batcher("a", database, handlers.save_attempt_answers, size_max=100, queue_max=1_000)
     refunds = Batcher("r", database, handlers.save_refund_answers, size_max=100, queue_max=1_000)
+    asked = Batcher("q", database, handlers.reconcile, size_max=100, queue_max=1_000)
     options = SandboxOptions(gateway_url, [SECRET], timeout_seconds=timeout_seconds)
     limits = CallLimits(calls_max, 60.0, Backoff(seconds_min=60.0, seconds_max=60.0))
     async with AsyncExitStack() as stack:
         gateways = await stack.enter_async_context(Gateways(Sandbox(options)))
-        await stack.enter_async_context(_running([attempts, refunds]))
+        await stack.enter_async_context(_running([attempts, refunds, asked]))
         caller: GatewayCaller = GatewayCaller(
-            gateways.get("sandbox"), database, limits, attempts=attempts, refunds=refunds
+            gateways.get("sandbox"), database, limits, attempts=attempts, refunds=refunds, asked=asked
         )
         yield caller
 

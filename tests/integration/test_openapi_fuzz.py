@@ -114,7 +114,8 @@ async def _fill(session: aiohttp.ClientSession, urls: dict[str, str]) -> dict[st
             return response.status == 200
 
     await eventually(has_payment, timeout_seconds=90, what="the payment to be open")
-    return {"order_id": order_id, "sku": sku, "cart_id": "cart-1", "gateway": "sandbox"}
+    known = {"order_id": order_id, "sku": sku, "cart_id": "cart-1", "gateway": "sandbox"}
+    return {**known, "attempt_id": str(new_id())}
 
 
 # --- whatever is sent -----------------------------------------------------------------------------------------------

@@ -197,6 +197,25 @@ async def test_a_gateway_that_refuses_for_certain_fails_the_attempt(payment_db: 
     assert await types_told(payment_db) == ["PaymentFailed"]
 
 
+async def test_a_first_answer_that_was_final_is_the_answer_for_ever(payment_db: Database) -> None:
+    """The same key gets the same status and body, whatever became of the attempt; one that was open is shown as it is."""
+    order_id, open_order_id = await open_payment(payment_db), await open_payment(payment_db)
+
+    async with fake_gateway() as gateway, service(payment_db, gateway.url) as client:
+        gateway.misbehaviour = [answer_409]
+        first = await pay(client, order_id)
+        first_open = await pay(client, open_order_id)
+        attempts = [await the_attempt_of(payment_db, of) for of in (order_id, open_order_id)]
+        await keep(payment_db, *((f"e-{a.attempt_id}", webhook_body(a)) for a in attempts))
+        await a_judge(payment_db).tick()
+        again, again_open = await pay(client, order_id), await pay(client, open_order_id)
+
+    assert (first[0], first[1]["status"]) == (201, "FAILED")
+    assert again[1] == first[1]
+    assert (again[0], again[2]["Idempotency-Replayed"]) == (201, "true")
+    assert (first_open[1]["status"], again_open[0], again_open[1]["status"]) == ("PENDING", 201, "SUCCEEDED")
+
+
 async def test_attempts_that_start_by_themselves_reach_the_gateway_many_at_once(payment_db: Database) -> None:
     """With AUTO_INITIATE every order gets its attempt, whatever the size of a wave, and none twice."""
     order_ids = [new_id() for _ in range(20)]

@@ -63,10 +63,12 @@ async def fill(connection: Connection) -> None:
     await connection.execute(
         """
         INSERT INTO attempts (attempt_id, order_id, gateway, gateway_transaction_id, status, amount_minor, currency,
-                              received_amount_minor, received_currency, initiated, withdrawn, task, task_at,
-                              created_at, updated_at)
+                              received_amount_minor, received_currency, initiated, withdrawn, task, task_at, ask_at,
+                              review_at, review_reason, created_at, updated_at)
         SELECT settled_attempt_id, order_id, 'sandbox', order_id::text, 'SUCCEEDED', 100, 'EUR', 100, 'EUR', true,
-               false, CASE WHEN number <= 100 THEN 'CREATE' END, CASE WHEN number <= 100 THEN now() END, now(), now()
+               false, CASE WHEN number <= 100 THEN 'CREATE' END, CASE WHEN number <= 100 THEN now() END,
+               CASE WHEN number <= 300 THEN now() END, CASE WHEN number <= 100 THEN now() END,
+               CASE WHEN number <= 100 THEN 'fraud' END, now(), now()
         FROM (SELECT *, row_number() OVER () AS number FROM payments) AS numbered
         """
     )
@@ -148,8 +150,27 @@ async def take_due_work(db: Database) -> list[str]:
 
         attempts = await store.take_attempts(explaining, "sandbox", BATCH, 60)
         refunds = await store.take_refunds(explaining, "sandbox", BATCH, 60)
+        asked = await store.take_attempts_to_ask_about(explaining, "sandbox", BATCH, 60)
 
-        assert (len(attempts), len(refunds)) == (BATCH, BATCH)
+        assert (len(attempts), len(refunds), len(asked)) == (BATCH, BATCH, BATCH)
+        scans: list[str] = explaining.scans()
+        return scans
+
+
+async def look_at_what_waits(db: Database) -> list[str]:
+    """What waits for a gateway or a person is listed, counted and marked without a look at anything else."""
+    async with db.transaction() as tx:
+        explaining: Any = Explaining(tx)
+
+        first = await store.list_attempts_to_review(explaining, None, BATCH)
+        rest = await store.list_attempts_to_review(explaining, first[-1]["attempt_id"], LARGE)
+        counted = await store.count_attempts_to_review(explaining, LARGE)
+        refunds = await store.count_open_refunds(explaining, LARGE)
+        attempts = await store.list_attempts(explaining, [row["attempt_id"] for row in first])
+        await store.mark_attempts(explaining, attempts)
+
+        assert (len(first), len(rest), counted[0]["attempts"]) == (BATCH, 100 - BATCH, 100)
+        assert sum(row["refunds"] for row in refunds) == LARGE // 100
         scans: list[str] = explaining.scans()
         return scans
 
@@ -175,3 +196,4 @@ async def test_no_hot_statement_reads_a_whole_table(db: Database) -> None:
     assert await load_and_save_a_batch(db) == []
     assert await judge_deliveries(db) == []
     assert await take_due_work(db) == []
+    assert await look_at_what_waits(db) == []

@@ -212,10 +212,10 @@ async def test_one_delivery_that_cannot_be_judged_stops_no_other(
     await keep(payment_db, *((f"e-{place}", webhook_body(each)) for place, each in enumerate(attempts)))
     judge = handlers.judge
 
-    async def fail_for_the_third(tx: Any, deliveries: Any) -> None:
+    async def fail_for_the_third(tx: Any, deliveries: Any) -> handlers.Judged:
         if any(delivery.webhook.event_id == "e-2" for delivery in deliveries):
             raise ValueError("poison")
-        await judge(tx, deliveries)
+        return await judge(tx, deliveries)
 
     with monkeypatch.context() as patched:
         patched.setattr(handlers, "judge", fail_for_the_third)

@@ -21,6 +21,7 @@ from services.payment_service.domain.attempts import (
     Verdict,
 )
 from services.payment_service.domain.payments import Payment
+from services.payment_service.domain.schedule import DEFAULT_SCHEDULE, Schedule
 from shared.errors import Conflict
 from shared.events import PaymentInitiated, PaymentQuarantined, PaymentStatus, PaymentSucceeded
 
@@ -67,9 +68,7 @@ def close_payment(payment: Payment, *, cause: str, at: datetime) -> None:
     if payment.closed:
         return
     payment.closed = True
-    for attempt in payment.attempts.values():
-        if attempt.is_live:
-            _withdraw(attempt, at)
+    _withdraw_live(payment, at)
     payment.update_status(cause)
 
 
@@ -87,8 +86,10 @@ def start_attempt(
 ) -> Attempt:
     """Add an attempt; at `task_at` a worker asks the gateway for it if nobody else has.
 
-    `refuse_attempt` must have been asked before.
+    An older one that may still be paid is called back. `refuse_attempt` must have been asked before.
     """
+    for older in _withdraw_live(payment, at):
+        older.superseded = older.is_marked = True
     attempt = _add_attempt(payment, attempt_id, gateway, at)
     attempt.ask_gateway(Task.CREATE, task_at)
     return attempt
@@ -102,11 +103,13 @@ def learn(
     cause: str,
     at: datetime,
     retry_at: datetime,
+    schedule: Schedule = DEFAULT_SCHEDULE,
 ) -> None:
     """Take in what the gateway answered when it was asked to create or to cancel an attempt."""
     match answer:
         case Created():
             _learn_created(payment, attempt, answer, cause, at)
+            attempt.ask_at = schedule.next_after(attempt, at) if attempt.is_live else None
         case Declined():
             hear(payment, attempt, Notice(answer.detail, AttemptStatus.FAILED), cause=cause, at=at)
         case Unanswered():
@@ -119,8 +122,8 @@ def learn(
 
 def hear(payment: Payment, attempt: Attempt, notice: Notice, *, cause: str, at: datetime) -> Judgement:
     """Apply what a gateway says about an attempt as far as it is news, and return the verdict."""
-    if notice.refund is not None:
-        return refunding.hear_refund(payment, attempt, notice.refund, cause=cause)
+    if notice.refund is not None and notice.dispute is None:
+        return refunding.hear_refund(payment, attempt, notice.refund, cause=cause, at=at)
     judgement = attempt_rules.judge(attempt, notice)
     _apply(payment, attempt, notice, judgement, cause=cause, at=at)
     return judgement
@@ -146,9 +149,17 @@ def _add_attempt(payment: Payment, attempt_id: UUID, gateway: str, at: datetime)
     return attempt
 
 
-def _withdraw(attempt: Attempt, at: datetime) -> None:
+def withdraw(attempt: Attempt, at: datetime) -> None:
+    """Have an attempt cancelled at its gateway, best effort: what is paid all the same counts."""
     attempt.withdrawn = True
     attempt.ask_gateway(Task.CANCEL, at)
+
+
+def _withdraw_live(payment: Payment, at: datetime) -> list[Attempt]:
+    live = [attempt for attempt in payment.attempts.values() if attempt.is_live]
+    for attempt in live:
+        withdraw(attempt, at)
+    return live
 
 
 def _learn_created(payment: Payment, attempt: Attempt, created: Created, cause: str, at: datetime) -> None:
@@ -157,14 +168,16 @@ def _learn_created(payment: Payment, attempt: Attempt, created: Created, cause: 
     attempt.initiated = True
     attempt.gateway_transaction_id = attempt.gateway_transaction_id or created.transaction_id
     attempt.payment_url = created.payment_url
-    attempt.expires_at = created.expires_at or attempt.expires_at
+    # A gateway's page may stay open for longer than the goods are held; the attempt does not.
+    ends = [end for end in (created.expires_at, attempt.expires_at) if end is not None]
+    attempt.expires_at = min(ends, default=None)
     attempt.native_status = attempt.native_status or created.native_status
     if attempt.status is AttemptStatus.UNKNOWN:
         attempt.status = AttemptStatus.PENDING
     attempt.ask_gateway(None, None)
     if attempt.withdrawn and RANKS[attempt.status] <= RANKS[AttemptStatus.CANCELLED]:
         # It was called back while the gateway was still creating it: what exists there now must go.
-        _withdraw(attempt, at)
+        withdraw(attempt, at)
     elif attempt.is_live:
         payment.tell(
             PaymentInitiated,
@@ -194,18 +207,30 @@ def _apply(
 ) -> None:
     """Let the attempt take the state it was judged to take, and the payment follow."""
     status = judgement.status
+    if judgement.contested is not None:
+        attempt.contest(judgement.contested, at)
     if status is None:
         return
     attempt.receive(notice, status)
-    if status is AttemptStatus.SUCCEEDED and payment.settled_attempt_id is None:
-        _settle(payment, attempt, notice.occurred_at or at, cause)
-    elif status is AttemptStatus.SUCCEEDED:
-        refunding.refund_in_full(payment, attempt, "overpayment", cause=cause, at=at)
+    if status is AttemptStatus.SUCCEEDED:
+        count_success(payment, attempt, paid_at=notice.occurred_at or at, cause=cause, at=at)
     elif status is AttemptStatus.QUARANTINED:
+        reason = judgement.reason or "mismatch"
+        attempt.have_reviewed(reason, at)
         payment.update_status(cause)
-        _tell_quarantined(payment, attempt, judgement.reason or "mismatch", cause)
+        _tell_quarantined(payment, attempt, reason, cause)
     else:
         payment.update_status(cause, failed=attempt if attempt.is_failed else None)
+
+
+def count_success(payment: Payment, attempt: Attempt, *, paid_at: datetime, cause: str, at: datetime) -> None:
+    """Let a success settle the payment, or go back as overpayment if another one has."""
+    if payment.settled_attempt_id is None:
+        _settle(payment, attempt, paid_at, cause)
+        # Nobody should be able to pay twice; who does so all the same gets it back.
+        _withdraw_live(payment, at)
+    else:
+        refunding.refund_in_full(payment, attempt, "overpayment", cause=cause, at=at)
 
 
 def _settle(payment: Payment, attempt: Attempt, paid_at: datetime, cause: str) -> None:

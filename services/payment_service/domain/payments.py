@@ -35,7 +35,7 @@ def derive(
     if any(attempt.status is AttemptStatus.QUARANTINED for attempt in known):
         return PaymentStatus.QUARANTINED, None
     failed = [attempt for attempt in known if attempt.is_failed]
-    if len(failed) >= attempts_max:
+    if failed and sum(attempt.is_spent for attempt in known) >= attempts_max:
         return PaymentStatus.FAILED, _REASONS[failed[-1].status]
     if closed:
         return PaymentStatus.CANCELLED, "cancelled"
@@ -112,7 +112,7 @@ class Payment:
                 attempt_id=failed.attempt_id,
                 gateway=failed.gateway,
                 reason=_REASONS[failed.status],
-                attempts_left=self.attempts_max - sum(a.is_failed for a in self.attempts.values()),
+                attempts_left=max(0, self.attempts_max - len(self.attempts)),
             )
 
     def tell(self, event: type[PaymentFact], cause: str, **content: Any) -> None:

@@ -5,6 +5,7 @@ finished on the gateway's word, by its answer or by its webhook, whichever comes
 """
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from services.payment_service.domain.answers import Declined, Refunded, RefundPending, Unanswered
@@ -20,6 +21,9 @@ from services.payment_service.domain.payments import Payment
 from services.payment_service.domain.refunds import Refund, RefundStatus, full_refund_id
 from shared.errors import Conflict
 from shared.events import PaymentFact, PaymentRefunded, PaymentRefundFailed, PaymentStatus, RefundReason
+
+#: Until the gateway is asked again; a success that it told before must not count after it.
+_TAKEN_BACK: Final = "the gateway says that it failed"
 
 RefundAnswer = Refunded | RefundPending | Declined | Unanswered
 
@@ -93,10 +97,7 @@ def learn_refund(
             refund.status, refund.error = RefundStatus.SENT, None
             refund.gateway_refund_id = answer.gateway_refund_id
         case Declined():
-            is_news = refund.status is not RefundStatus.FAILED
-            refund.status, refund.error = RefundStatus.FAILED, answer.detail
-            if is_news:
-                _tell(payment, PaymentRefundFailed, refund, cause)
+            _fail(payment, refund, answer.detail, cause, retry_at=retry_at)
         case Unanswered():
             refund.error = answer.detail
             # Once refused, silence is no better news: it stays FAILED until the money is back.
@@ -104,22 +105,32 @@ def learn_refund(
                 refund.status = RefundStatus.UNKNOWN
 
 
-def hear_refund(payment: Payment, attempt: Attempt, notice: RefundNotice, *, cause: str) -> Judgement:
-    """Finish the refund that a gateway's webhook speaks of."""
+def hear_refund(
+    payment: Payment, attempt: Attempt, notice: RefundNotice, *, cause: str, at: datetime
+) -> Judgement:
+    """Finish the refund that a gateway's webhook speaks of, or have it made again if the gateway took it back."""
     candidates = _candidates(payment, attempt, notice)
     if len(candidates) != 1:
         return Judgement(Verdict.UNMATCHED, "no refund of ours is known to be meant")
     refund = candidates[0]
     if (refund.amount_minor, refund.currency) != (notice.amount_minor, notice.currency):
         return Judgement(Verdict.MISMATCH, "refund")
-    if refund.status is RefundStatus.SUCCEEDED:
-        return Judgement(Verdict.DUPLICATE, "the refund is SUCCEEDED already")
-    _finish(payment, refund, notice.gateway_refund_id, cause)
-    return Judgement(Verdict.APPLIED)
+    status = RefundStatus.FAILED if notice.failed else RefundStatus.SUCCEEDED
+    if refund.status is status:
+        return Judgement(Verdict.DUPLICATE, f"the refund is {status} already")
+    if not notice.failed and refund.error == _TAKEN_BACK:
+        return Judgement(Verdict.REGRESSIVE, "the gateway has taken it back since, and is asked again")
+    before = refund.status
+    if notice.failed:
+        refund.gateway_refund_id = notice.gateway_refund_id or refund.gateway_refund_id
+        _fail(payment, refund, _TAKEN_BACK, cause, retry_at=refund.next_try_at or at)
+    else:
+        _finish(payment, refund, notice.gateway_refund_id, cause)
+    return Judgement(Verdict.APPLIED, f"refund {before} → {status}")
 
 
 def _candidates(payment: Payment, attempt: Attempt, notice: RefundNotice) -> list[Refund]:
-    """Find the refunds that may be meant: by an id, else unanswered ones of the same amount."""
+    """Find the refunds that may be meant: by an id, else ones of the same amount, unanswered or (failed) made."""
     own = payment.refunds_of(attempt)
     if notice.refund_id is not None:
         return [refund for refund in own if refund.refund_id == notice.refund_id]
@@ -131,7 +142,7 @@ def _candidates(payment: Payment, attempt: Attempt, notice: RefundNotice) -> lis
         refund
         for refund in own
         if refund.gateway_refund_id is None
-        and refund.status is not RefundStatus.SUCCEEDED
+        and (notice.failed or refund.status is not RefundStatus.SUCCEEDED)
         and (refund.amount_minor, refund.currency) == (notice.amount_minor, notice.currency)
     ]
 
@@ -170,13 +181,25 @@ def _add_refund(payment: Payment, attempt: Attempt, refund: Refund, cause: str) 
         _finish(payment, refund, None, cause)
 
 
+def _fail(payment: Payment, refund: Refund, error: str, cause: str, *, retry_at: datetime) -> None:
+    """Note a refusal, and tell of the first: what was told of the payment stays (PROTOCOL: never down)."""
+    is_news = refund.status is not RefundStatus.FAILED
+    refund.status, refund.error, refund.next_try_at = RefundStatus.FAILED, error, retry_at
+    refund.is_changed = True
+    if is_news:
+        _tell(payment, PaymentRefundFailed, refund, cause)
+
+
 def _finish(payment: Payment, refund: Refund, gateway_refund_id: str | None, cause: str) -> None:
     refund.status, refund.error, refund.next_try_at = RefundStatus.SUCCEEDED, None, None
     refund.gateway_refund_id = gateway_refund_id or refund.gateway_refund_id
     refund.is_changed = True
+    if refund.is_told:
+        return
+    refund.is_told = True
     attempt = payment.attempts[refund.attempt_id]
     own = payment.refunds_of(attempt)
-    refunded_minor = sum(r.amount_minor for r in own if r.status is RefundStatus.SUCCEEDED)
+    refunded_minor = sum(r.amount_minor for r in own if r.is_told)
     if refunded_minor == attempt.received_amount_minor:
         attempt.status = AttemptStatus.REFUNDED
         attempt.is_changed = True

@@ -11,7 +11,7 @@ _FULL = "full refund"
 
 
 class RefundStatus(StrEnum):
-    """How far a refund has come. FAILED says that the gateway refused; it is asked again all the same."""
+    """How far a refund has come. FAILED says that the gateway refused, or took it back; it is asked again all the same."""
 
     DUE = "DUE"
     SENT = "SENT"
@@ -25,7 +25,8 @@ class Refund:
     """Money of one attempt that goes back; its id is the idempotency key that the gateway sees every time.
 
     `is_full` marks the one refund of an attempt that takes all that was left. `request_key` is the Idempotency-Key of
-    the operator who asked for it, and `requested_minor` how much was named.
+    the operator who asked for it, and `requested_minor` how much was named. `is_told`
+    says that it was made and told once: that counts, also if the gateway takes it back and makes it again.
     """
 
     refund_id: UUID
@@ -45,6 +46,7 @@ class Refund:
     error: str | None = None
     tries: int = 0
     next_try_at: datetime | None = None
+    is_told: bool = False
     is_new: bool = False
     is_changed: bool = False
 

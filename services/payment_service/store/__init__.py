@@ -15,7 +15,9 @@ from services.payment_service.store.attempts import (
     insert_attempts,
     list_attempts,
     list_attempts_of_orders,
+    mark_attempts,
     take_attempts,
+    take_attempts_to_ask_about,
     update_attempts,
 )
 from services.payment_service.store.payments import (
@@ -24,7 +26,14 @@ from services.payment_service.store.payments import (
     lock_payments,
     update_payments,
 )
+from services.payment_service.store.quarantine import (
+    count_attempts_to_review,
+    insert_resolutions,
+    list_attempts_to_review,
+    list_resolutions,
+)
 from services.payment_service.store.refunds import (
+    count_open_refunds,
     insert_refunds,
     list_refunds_of_orders,
     take_refunds,
@@ -49,6 +58,8 @@ __all__ = [
     "JudgedWebhook",
     "NewWebhook",
     "StoredWebhook",
+    "count_attempts_to_review",
+    "count_open_refunds",
     "find_judged_events",
     "find_orders_of_attempts",
     "find_orders_of_transactions",
@@ -58,19 +69,24 @@ __all__ = [
     "insert_attempts",
     "insert_payments",
     "insert_refunds",
+    "insert_resolutions",
     "insert_webhooks",
     "list_attempts",
     "list_attempts_of_orders",
+    "list_attempts_to_review",
     "list_refunds_of_orders",
+    "list_resolutions",
     "list_webhooks",
     "list_webhooks_to_judge",
     "lock",
     "lock_payments",
     "lock_webhooks",
+    "mark_attempts",
     "postpone_webhook",
     "release_webhooks",
     "save",
     "take_attempts",
+    "take_attempts_to_ask_about",
     "take_refunds",
     "update_attempts",
     "update_payments",
@@ -108,6 +124,7 @@ async def save(tx: Connection, payments: Iterable[Payment], at: datetime) -> Non
     attempts = [a for payment in payments for a in payment.attempts.values() if a.is_changed]
     await insert_attempts(tx, [attempt for attempt in attempts if attempt.is_new], at)
     await update_attempts(tx, [attempt for attempt in attempts if not attempt.is_new], at)
+    await mark_attempts(tx, [attempt for attempt in attempts if attempt.is_marked])
     refunds = [r for payment in payments for r in payment.refunds.values() if r.is_changed]
     await insert_refunds(tx, [refund for refund in refunds if refund.is_new], at)
     await update_refunds(tx, [refund for refund in refunds if not refund.is_new], at)

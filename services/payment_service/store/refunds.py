@@ -23,8 +23,9 @@ _REFUND_FIELDS = (
         "is_full",
         "status",
     ),
-    *("note", "request_key", "requested_minor", "gateway_refund_id", "error", "next_try_at"),
+    *("note", "request_key", "requested_minor", "gateway_refund_id", "error", "next_try_at", "is_told"),
 )
+_UPDATED_FIELDS = ("refund_id", "status", "gateway_refund_id", "error", "next_try_at", "is_told")
 
 
 async def list_refunds_of_orders(tx: Connection, order_ids: Sequence[UUID]) -> list[Refund]:
@@ -32,7 +33,7 @@ async def list_refunds_of_orders(tx: Connection, order_ids: Sequence[UUID]) -> l
     rows = await tx.fetch(
         """
         SELECT refund_id, order_id, attempt_id, gateway, amount_minor, currency, reason, created_at, is_full, status,
-               note, request_key, requested_minor, gateway_refund_id, error, tries, next_try_at
+               note, request_key, requested_minor, gateway_refund_id, error, tries, next_try_at, is_told
         FROM refunds WHERE order_id = ANY($1::uuid[]) ORDER BY created_at, refund_id
         """,
         order_ids,
@@ -49,14 +50,14 @@ async def insert_refunds(tx: Connection, refunds: Sequence[Refund], at: datetime
         WITH added AS (
             INSERT INTO refunds (refund_id, order_id, attempt_id, gateway, amount_minor, currency, reason, is_full,
                                  status, note, request_key, requested_minor, gateway_refund_id, error, next_try_at,
-                                 created_at, updated_at)
-            SELECT row.*, $16, $16
+                                 is_told, created_at, updated_at)
+            SELECT row.*, $17, $17
             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::text[],
                         $8::boolean[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::text[], $14::text[],
-                        $15::timestamptz[]) AS row
+                        $15::timestamptz[], $16::boolean[]) AS row
             RETURNING attempt_id, amount_minor
         )
-        UPDATE attempts SET refunding_minor = refunding_minor + more.amount_minor, updated_at = $16
+        UPDATE attempts SET refunding_minor = refunding_minor + more.amount_minor, updated_at = $17
         FROM (SELECT attempt_id, sum(amount_minor)::bigint AS amount_minor FROM added GROUP BY attempt_id) AS more
         WHERE attempts.attempt_id = more.attempt_id
         """,
@@ -73,12 +74,12 @@ async def update_refunds(tx: Connection, refunds: Sequence[Refund], at: datetime
         """
         UPDATE refunds
         SET status = row.status, gateway_refund_id = row.gateway_refund_id, error = row.error,
-            next_try_at = row.next_try_at, updated_at = $6
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
-             AS row (refund_id, status, gateway_refund_id, error, next_try_at)
+            next_try_at = row.next_try_at, is_told = row.is_told, updated_at = $7
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::boolean[])
+             AS row (refund_id, status, gateway_refund_id, error, next_try_at, is_told)
         WHERE refunds.refund_id = row.refund_id
         """,
-        *columns(refunds, ("refund_id", "status", "gateway_refund_id", "error", "next_try_at")),
+        *columns(refunds, _UPDATED_FIELDS),
         at,
     )
     must_be(done, refunds)
@@ -100,7 +101,8 @@ async def take_refunds(
             status = CASE status WHEN 'DUE' THEN 'SENT' ELSE status END
         FROM due WHERE refunds.refund_id = due.refund_id
         RETURNING refunds.refund_id, order_id, attempt_id, gateway, amount_minor, currency, reason, created_at,
-                  is_full, status, note, request_key, requested_minor, gateway_refund_id, error, tries, next_try_at
+                  is_full, status, note, request_key, requested_minor, gateway_refund_id, error, tries, next_try_at,
+                  is_told
         """,
         gateway,
         limit,
@@ -116,3 +118,19 @@ def _read_refund(row: Row) -> Refund:
     values: dict[str, Any] = dict(row)
     values["status"] = RefundStatus(values["status"])
     return Refund(**values)
+
+
+async def count_open_refunds(tx: Connection, limit: int) -> list[Row]:
+    """Return how many refunds of each gateway and status are not made yet, up to `limit`, and the oldest one's age."""
+    return await tx.fetch(
+        """
+        SELECT gateway, status, count(*) AS refunds,
+               extract(epoch FROM now() - min(created_at))::float8 AS oldest_seconds
+        FROM (
+            SELECT gateway, status, created_at FROM refunds
+            WHERE next_try_at IS NOT NULL ORDER BY gateway, next_try_at LIMIT $1
+        ) AS waiting
+        GROUP BY gateway, status
+        """,
+        limit,
+    )

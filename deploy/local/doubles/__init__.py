@@ -1,0 +1,1 @@
+"""How do the real gateways behave? Doubles of their HTTP, for tests and the demo; never in production."""

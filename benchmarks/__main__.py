@@ -7,7 +7,7 @@ import uvloop
 from cyclopts import App
 from rich.console import Console
 
-from benchmarks import relay, reserve, saga, webhooks
+from benchmarks import relay, replay, reserve, saga, webhooks
 from benchmarks.figures import Figure, render
 from benchmarks.shapes import real_baskets, synthetic_shapes
 
@@ -40,6 +40,12 @@ def measure_relay(*, events: int = 40_000, runs: int = 3, json: Path | None = No
     _tell(uvloop.run(relay.measure(events, runs)), json)
 
 
+@app.command(name="replay")
+def measure_replay(*, events: int = 1_000_000, runs: int = 3, json: Path | None = None) -> None:
+    """Measure how fast a service passes through events that it has handled, beside reading them alone."""
+    _tell(uvloop.run(replay.measure(events, runs)), json)
+
+
 @app.command(name="webhooks")
 def measure_webhooks(*, webhooks_sent: int = 20_000, runs: int = 3, json: Path | None = None) -> None:
     """Measure how fast webhooks are acknowledged, beside the textbook design."""
@@ -53,6 +59,7 @@ def measure_all(*, runs: int = 3, json: Path | None = None) -> None:
         [
             *uvloop.run(reserve.measure(20_000, runs)),
             *uvloop.run(relay.measure(40_000, runs)),
+            *uvloop.run(replay.measure(1_000_000, runs)),
             *uvloop.run(webhooks.measure(20_000, runs)),
             *uvloop.run(saga.measure(10_000, runs, [*synthetic_shapes(), real_baskets(2_000)])),
         ],

@@ -19,7 +19,10 @@ from ops.audit import AuditLimits, AuditReport, Topics, audit, render
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
 from ops.lag import LagLimits, measure_lag, render_lag
+from ops.reconcile.command import command as reconcile
+from ops.replay.command import command as replay
 from ops.send import read_commands
+from ops.timeline.command import command as timeline
 from ops.webhooks import webhooks
 from shared.commands import send
 from shared.errors import HoldfastError, Misconfigured
@@ -38,6 +41,9 @@ app = App(
 )
 
 
+app.command(replay)
+app.command(reconcile)
+app.command(timeline)
 app.command(dlq)
 app.command(webhooks)
 

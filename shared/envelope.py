@@ -25,6 +25,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 REDRIVE_HEADER = "dlq_redrive"
 REDRIVE_GROUP_HEADER = "dlq_group"
+#: Names the one group that a replayed record is for.
+REPLAY_GROUP_HEADER = "x-replay-group"
 _STRUCTURED = b"application/cloudevents+json"
 _ERROR_CHARACTERS_MAX = 1_000
 

@@ -34,6 +34,22 @@ async def claim(tx: Connection, consumer: str, messages: Sequence[M]) -> list[M]
     return claimed
 
 
+async def count_known_events(connection: Connection, consumer: str, event_ids: Collection[UUID | str]) -> int:
+    """Return how many of the events the consumer has handled or refused. Nothing is written, nothing is locked.
+
+    Raises:
+        ValueError: the text of an id is none.
+    """
+    count: int = await connection.fetchval(
+        """
+        SELECT count(*) FROM processed_events WHERE consumer = $1 AND event_id = ANY($2::uuid[])
+        """,
+        consumer,
+        event_ids,
+    )
+    return count
+
+
 async def insert_processed_events(
     tx: Connection, consumer: str, event_ids: Collection[UUID], outcome: str
 ) -> set[UUID]:

@@ -66,7 +66,7 @@ async def audit(
             counted = await count_rows(snapshots)
         counted["suspects"] = sum(len(suspects) for suspects in suspected.values())
         complete = all(len(suspects) < limits.suspects_max for suspects in suspected.values())
-        findings, counted["unsettled"] = await _confirm(connections, limits, pause, suspected)
+        findings, counted["unsettled"] = await confirm(connections, limits, pause, suspected)
         if topics is not None:
             lost, counted["events"] = await find_lost_events(connections, limits, topics)
             findings += lost
@@ -74,7 +74,7 @@ async def audit(
     return AuditReport(complete and not findings, findings, counted, complete)
 
 
-async def _confirm(
+async def confirm(
     connections: Snapshots, limits: AuditLimits, pause: Pause, suspected: dict[Look, list[Suspect]]
 ) -> tuple[list[Finding], int]:
     """Look again until every suspect has proved right, has proved wrong, or has changed for too long to tell.

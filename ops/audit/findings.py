@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it must be: which check says so, about what (a SKU, an order, a database), and why."""
+    """Something that is not as it must be: which check says so (A1, …), about what (SKU, order, database), and why."""
 
     check: str
     subject: str
@@ -16,7 +16,7 @@ class Finding:
     @property
     def place(self) -> tuple[int, str]:
         """Where it stands in a report: by check, then by subject."""
-        return int(self.check.removeprefix("A")), self.subject
+        return int(self.check[1:]), self.subject
 
     def as_dict(self) -> dict[str, str]:
         """Return the finding as `--json` prints it."""

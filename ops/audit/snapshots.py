@@ -18,7 +18,9 @@ class Snapshots(NamedTuple):
 
 
 @asynccontextmanager
-async def connect_all(dsns: Mapping[str, str]) -> AsyncIterator[Snapshots]:
+async def connect_all(
+    dsns: Mapping[str, str], *, application_name: str = "holdfast-audit"
+) -> AsyncIterator[Snapshots]:
     """Connect to the databases `order`, `inventory` and `payment`.
 
     Raises:
@@ -31,7 +33,7 @@ async def connect_all(dsns: Mapping[str, str]) -> AsyncIterator[Snapshots]:
     async with AsyncExitStack() as stack:
         connections = []
         for name in Snapshots._fields:
-            connection = await connect(dsns[name], application_name="holdfast-audit")
+            connection = await connect(dsns[name], application_name=application_name)
             stack.push_async_callback(connection.close)
             # Sums over whole tables are worth more memory than the statements of a service.
             await connection.execute("SET work_mem = '64MB'")

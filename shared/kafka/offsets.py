@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -55,6 +56,23 @@ async def measure_topics(settings: KafkaSettings, topics: Collection[str]) -> di
     for partition in wanted:
         spans[partition.topic][partition.partition] = Span(begins[partition], ends[partition])
     return spans
+
+
+async def find_offsets(settings: KafkaSettings, spans: Spans, at: datetime) -> dict[str, dict[int, int]]:
+    """Return the first offset of each partition that was written at a time or after it; its end if there is none.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    milliseconds = max(0, int(at.timestamp() * 1000))
+    wanted = [TopicPartition(topic, number) for topic, partitions in spans.items() for number in partitions]
+    async with _reader(settings) as reader:
+        found = await reader.offsets_for_times(dict.fromkeys(wanted, milliseconds)) if wanted else {}
+    offsets: dict[str, dict[int, int]] = {topic: {} for topic in spans}
+    for topic, number in wanted:
+        first = found[TopicPartition(topic, number)]
+        offsets[topic][number] = spans[topic][number].end if first is None else first.offset
+    return offsets
 
 
 async def list_committed_offsets(settings: KafkaSettings, group: str) -> dict[tuple[str, int], int]:

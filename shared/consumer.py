@@ -6,11 +6,14 @@ goes on, so that the group does not think this member dead.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
+
+from structlog.contextvars import bound_contextvars
 
 from shared import inbox, metrics, outbox
 from shared.backoff import Backoff
@@ -304,7 +307,7 @@ class Consumer:
         messages = [item for item in items if isinstance(item, Message)]
         undecodable = [item for item in items if isinstance(item, DeadLetter)]
         metrics.BATCH_SIZE.labels(self.name).observe(len(items))
-        with metrics.BATCH_SECONDS.labels(self.name).time():
+        with metrics.BATCH_SECONDS.labels(self.name).time(), _named_in_logs(items):
             async with self._database.transaction() as tx:
                 new = await inbox.claim(tx, self._group, messages) if messages else []
                 refusals = await self._handle(tx, new) if new else []
@@ -335,7 +338,7 @@ class Consumer:
             _log.warning(
                 "dead_letter",
                 group=self._group,
-                event_id=str(letter.event_id),
+                **_names(letter.event_id, letter.record),
                 reason=letter.reason,
                 error=letter.detail,
                 topic=letter.record.topic,
@@ -345,7 +348,7 @@ class Consumer:
 
     async def _refuse(self, item: Message[Wire] | DeadLetter, error: Exception) -> None:
         """Divert a message that fails even alone."""
-        _log.error("message_failed", group=self._group, event_id=str(item.event_id), exc_info=error)
+        _log.error("message_failed", group=self._group, **_names(item.event_id, item.record), exc_info=error)
         if isinstance(item, DeadLetter) or item.record is None:
             raise error
         reason = error.reason if isinstance(error, HoldfastError) else "handler_failed"
@@ -366,6 +369,28 @@ class Consumer:
         if done and not await consumer.commit(done):
             # Normal after a rebalance: whoever reads on from the old offset finds the inbox.
             _log.info("offsets_not_committed", group=self._group)
+
+
+@contextmanager
+def _named_in_logs(items: Sequence[Message[Wire] | DeadLetter]) -> Iterator[None]:
+    """Have whatever is logged while one message is worked on alone name it."""
+    if len(items) != 1:
+        yield
+        return
+    (item,) = items
+    with bound_contextvars(**_names(item.event_id, item.record)):
+        yield
+
+
+def _names(event_id: UUID, record: Record | None) -> dict[str, str]:
+    """Return the ids by which a message is found again: its own, and that of the order that it is about, if any."""
+    names = {"event_id": str(event_id)}
+    if record is not None:
+        is_command = record.topic == COMMANDS_TOPIC
+        order_id = record.key if is_command else header(record.headers, "ce_correlationid")
+        if order_id is not None:
+            names["order_id"] = order_id.decode(errors="backslashreplace")
+    return names
 
 
 def _letter(refusal: Refusal) -> DeadLetter:

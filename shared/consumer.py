@@ -183,7 +183,8 @@ class Consumer:
                 before_revoked=lambda: self._drain(consumer),  # noqa: B023 (called only while this one is open)
             )
             try:
-                await consumer.open()
+                if not await self._join(consumer, stopping):
+                    return
                 self._health.up("kafka")
                 failures = 0
                 await self._consume(consumer, stopping)
@@ -197,6 +198,19 @@ class Consumer:
                 await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
             finally:
                 await consumer.close()
+
+    async def _join(self, consumer: GroupConsumer, stopping: asyncio.Event) -> bool:
+        """Join the group; False if told to stop meanwhile: a group waits for a member that died as long as its session."""
+        joining, told = asyncio.create_task(consumer.open()), asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([joining, told], return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                await joining
+            return joining.done()
+        finally:
+            joining.cancel()
+            told.cancel()
+            await asyncio.gather(joining, told, return_exceptions=True)
 
     async def _consume(self, consumer: GroupConsumer, stopping: asyncio.Event) -> None:
         probe = asyncio.create_task(self._probe(consumer), name=f"{self.name}:probe")

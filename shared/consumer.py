@@ -6,11 +6,14 @@ goes on, so that the group does not think this member dead.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
+
+from structlog.contextvars import bound_contextvars
 
 from shared import inbox, metrics, outbox
 from shared.backoff import Backoff
@@ -180,7 +183,8 @@ class Consumer:
                 before_revoked=lambda: self._drain(consumer),  # noqa: B023 (called only while this one is open)
             )
             try:
-                await consumer.open()
+                if not await self._join(consumer, stopping):
+                    return
                 self._health.up("kafka")
                 failures = 0
                 await self._consume(consumer, stopping)
@@ -194,6 +198,19 @@ class Consumer:
                 await wait_for_any(stopping, seconds=self._backoff.seconds(failures))
             finally:
                 await consumer.close()
+
+    async def _join(self, consumer: GroupConsumer, stopping: asyncio.Event) -> bool:
+        """Join the group; False if told to stop meanwhile: a group waits for a member that died as long as its session."""
+        joining, told = asyncio.create_task(consumer.open()), asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait([joining, told], return_when=asyncio.FIRST_COMPLETED)
+            if joining.done():
+                await joining
+            return joining.done()
+        finally:
+            joining.cancel()
+            told.cancel()
+            await asyncio.gather(joining, told, return_exceptions=True)
 
     async def _consume(self, consumer: GroupConsumer, stopping: asyncio.Event) -> None:
         probe = asyncio.create_task(self._probe(consumer), name=f"{self.name}:probe")
@@ -304,7 +321,7 @@ class Consumer:
         messages = [item for item in items if isinstance(item, Message)]
         undecodable = [item for item in items if isinstance(item, DeadLetter)]
         metrics.BATCH_SIZE.labels(self.name).observe(len(items))
-        with metrics.BATCH_SECONDS.labels(self.name).time():
+        with metrics.BATCH_SECONDS.labels(self.name).time(), _named_in_logs(items):
             async with self._database.transaction() as tx:
                 new = await inbox.claim(tx, self._group, messages) if messages else []
                 refusals = await self._handle(tx, new) if new else []
@@ -335,7 +352,7 @@ class Consumer:
             _log.warning(
                 "dead_letter",
                 group=self._group,
-                event_id=str(letter.event_id),
+                **_names(letter.event_id, letter.record),
                 reason=letter.reason,
                 error=letter.detail,
                 topic=letter.record.topic,
@@ -345,7 +362,7 @@ class Consumer:
 
     async def _refuse(self, item: Message[Wire] | DeadLetter, error: Exception) -> None:
         """Divert a message that fails even alone."""
-        _log.error("message_failed", group=self._group, event_id=str(item.event_id), exc_info=error)
+        _log.error("message_failed", group=self._group, **_names(item.event_id, item.record), exc_info=error)
         if isinstance(item, DeadLetter) or item.record is None:
             raise error
         reason = error.reason if isinstance(error, HoldfastError) else "handler_failed"
@@ -366,6 +383,28 @@ class Consumer:
         if done and not await consumer.commit(done):
             # Normal after a rebalance: whoever reads on from the old offset finds the inbox.
             _log.info("offsets_not_committed", group=self._group)
+
+
+@contextmanager
+def _named_in_logs(items: Sequence[Message[Wire] | DeadLetter]) -> Iterator[None]:
+    """Have whatever is logged while one message is worked on alone name it."""
+    if len(items) != 1:
+        yield
+        return
+    (item,) = items
+    with bound_contextvars(**_names(item.event_id, item.record)):
+        yield
+
+
+def _names(event_id: UUID, record: Record | None) -> dict[str, str]:
+    """Return the ids by which a message is found again: its own, and that of the order that it is about, if any."""
+    names = {"event_id": str(event_id)}
+    if record is not None:
+        is_command = record.topic == COMMANDS_TOPIC
+        order_id = record.key if is_command else header(record.headers, "ce_correlationid")
+        if order_id is not None:
+            names["order_id"] = order_id.decode(errors="backslashreplace")
+    return names
 
 
 def _letter(refusal: Refusal) -> DeadLetter:

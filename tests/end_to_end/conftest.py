@@ -14,7 +14,7 @@ FAST = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def system(parts_folder: Path) -> AsyncIterator[Driver]:
     """A whole system of its own processes; each test brings its own SKUs and orders."""
     async with running(parts_folder / "system", **FAST) as driver:

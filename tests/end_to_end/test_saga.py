@@ -2,11 +2,24 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from tests.end_to_end.driver import FINAL, Driver, Refused
 from tests.waiting import eventually
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedAway:
+    """An order whose customer started a payment and left."""
+
+    sku: str
+    order_id: UUID
+    attempt: Mapping[str, Any]
 
 
 async def test_a_paid_order_is_confirmed_and_its_units_are_sold(system: Driver) -> None:
@@ -72,45 +85,6 @@ async def test_the_last_decline_gives_the_units_back(system: Driver) -> None:
 
     assert await system.until(order_id, *FINAL) == "PAYMENT_FAILED"
     await system.until_level(sku, (1, 0, 0))
-
-
-async def test_a_hold_that_is_not_paid_ends(system: Driver) -> None:
-    """The sweeper releases a hold whose customer walked away, though no gateway ever speaks."""
-    sku = await system.stock(1)
-
-    order_id = await system.place(sku, hold_seconds=10)
-
-    assert await system.until(order_id, *FINAL, timeout_seconds=30) == "EXPIRED"
-    await system.until_level(sku, (1, 0, 0))
-
-
-async def test_late_money_takes_the_units_again_if_they_are_there(system: Driver) -> None:
-    """A success after expiry confirms the order when its units are still available."""
-    sku = await system.stock(1)
-    order_id = await system.place(sku, hold_seconds=10)
-    attempt = await system.attempt(order_id)
-    await system.until(order_id, "EXPIRED", timeout_seconds=30)
-
-    await system.settle(attempt, "succeeded")
-
-    assert await system.until(order_id, "PROCESSING") == "PROCESSING"
-    assert await system.level(sku) == (0, 0, 1)
-
-
-async def test_late_money_goes_back_if_the_units_are_gone(system: Driver) -> None:
-    """A success after expiry is refunded when somebody else has bought the units."""
-    sku = await system.stock(1)
-    order_id = await system.place(sku, hold_seconds=10)
-    attempt = await system.attempt(order_id)
-    await system.until(order_id, "EXPIRED", timeout_seconds=30)
-    other = await system.place(sku)
-    await system.pay(other)
-    await system.until(other, "PROCESSING")
-
-    await system.settle(attempt, "succeeded")
-
-    assert await system.until(order_id, "REFUNDED") == "REFUNDED"
-    assert await system.level(sku) == (0, 0, 1)
 
 
 async def test_a_cancelled_order_gives_everything_back_at_each_stage(system: Driver) -> None:
@@ -266,6 +240,62 @@ async def test_a_sold_out_product_is_shown_as_such_until_it_is_replenished(syste
     await eventually(sold_out, what="OUT_OF_STOCK")
     await system.receive(sku, 3)
     await eventually(back, what="ACTIVE")
+
+
+# --- customers who walk away ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def walked_away(system: Driver) -> dict[str, WalkedAway]:
+    """Orders of one unit each, made before the other tests: while those run, nobody pays, and the holds end."""
+
+    async def walk_away() -> WalkedAway:
+        sku = await system.stock(1)
+        order_id = await system.place(sku, hold_seconds=10)
+        return WalkedAway(sku, order_id, await system.attempt(order_id))
+
+    names = ("unpaid", "paid late", "paid too late")
+    return dict(zip(names, await asyncio.gather(*(walk_away() for _ in names)), strict=True))
+
+
+async def test_a_hold_that_is_not_paid_ends(system: Driver, walked_away: dict[str, WalkedAway]) -> None:
+    """The sweeper releases a hold whose customer walked away, though no gateway ever speaks."""
+    hold = walked_away["unpaid"]
+
+    assert await system.until(hold.order_id, *FINAL, timeout_seconds=30) == "EXPIRED"
+    await system.until_level(hold.sku, (1, 0, 0))
+
+
+async def test_late_money_takes_the_units_again_if_they_are_there(
+    system: Driver, walked_away: dict[str, WalkedAway]
+) -> None:
+    """A success after expiry confirms the order when its units are still available."""
+    hold = walked_away["paid late"]
+    await system.until(hold.order_id, "EXPIRED", timeout_seconds=30)
+
+    await system.settle(hold.attempt, "succeeded")
+
+    assert await system.until(hold.order_id, "PROCESSING") == "PROCESSING"
+    assert await system.level(hold.sku) == (0, 0, 1)
+
+
+async def test_late_money_goes_back_if_the_units_are_gone(
+    system: Driver, walked_away: dict[str, WalkedAway]
+) -> None:
+    """A success after expiry is refunded when somebody else has bought the units."""
+    hold = walked_away["paid too late"]
+    await system.until(hold.order_id, "EXPIRED", timeout_seconds=30)
+    other = await system.place(hold.sku)
+    await system.pay(other)
+    await system.until(other, "PROCESSING")
+
+    await system.settle(hold.attempt, "succeeded")
+
+    assert await system.until(hold.order_id, "REFUNDED") == "REFUNDED"
+    assert await system.level(hold.sku) == (0, 0, 1)
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
 
 
 async def _until_attempt(system: Driver, order_id: object, attempt_id: str, status: str) -> None:

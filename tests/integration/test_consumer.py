@@ -11,7 +11,7 @@ from shared.consumer import Consumer, ConsumerLimits
 from shared.database import Database
 from shared.health import Health
 from shared.ids import new_id
-from shared.kafka import GroupConsumer
+from shared.kafka import GroupConsumer, GroupLimits
 from shared.settings import KafkaSettings
 from tests.integration.conftest import MakeConsumer, Stream
 from tests.integration.streams import (
@@ -225,6 +225,41 @@ async def test_a_stop_does_not_wait_for_a_database_that_hangs(
 
     async with running(make_consumer(Effects().handle)):
         await eventually(applied(shared_db, [1]))
+
+
+async def test_a_stop_does_not_wait_for_a_group_that_waits_for_another_member(
+    shared_db: Database, stream: Stream, kafka_settings: KafkaSettings
+) -> None:
+    """A member that is busy, or died a moment ago, holds up whoever joins, but not its end."""
+    was_asked, may_leave = asyncio.Event(), asyncio.Event()
+    limits = GroupLimits(session_timeout_seconds=15)
+
+    async def hold_up() -> None:
+        was_asked.set()
+        await may_leave.wait()
+
+    other = GroupConsumer(
+        kafka_settings, group=stream.group, topics=[stream.topic], limits=limits, before_revoked=hold_up
+    )
+    await other.open()
+    consumer = Consumer(
+        stream.group,
+        [stream.event],
+        Effects().handle,
+        database=shared_db,
+        kafka=kafka_settings,
+        limits=ConsumerLimits(limits),
+        health=Health(),
+    )
+
+    stopping = asyncio.Event()
+    task = asyncio.create_task(consumer.run(stopping))
+    await eventually(was_asked.is_set, what="the group to ask its other member")
+    stopping.set()
+
+    await asyncio.wait_for(task, 8)
+    may_leave.set()
+    await other.close()
 
 
 async def test_kafka_that_is_not_there_is_waited_for(shared_db: Database, stream: Stream) -> None:

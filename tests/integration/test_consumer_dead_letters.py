@@ -5,6 +5,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import structlog
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from shared.consumer import Consumer, ConsumerLimits
 from shared.database import Connection, Database
@@ -89,6 +92,39 @@ async def test_what_a_handler_refuses_is_a_dead_letter_in_the_same_transaction(
     assert headers_of(letter)["dlq_error"] == "this number is refused"
     assert (await outcomes(shared_db, stream.group))[rows[2].event_id] == "dead"
     assert [number for batch in handler.batches for number in batch] == [0, 1, 2, 3]
+
+
+async def test_the_log_names_a_message_that_fails_and_its_order(
+    shared_db: Database, stream: Stream, kafka_settings: KafkaSettings, make_consumer: MakeConsumer
+) -> None:
+    """Its failure, its dead letter, and what its handler logs when it is alone with it, are found by both ids."""
+    order_id = new_id()
+    rows = [counted(stream, number, key=order_id) for number in range(3)]
+    log = structlog.get_logger()
+
+    async def handle(_tx: Connection, batch: Sequence[Message[Any]]) -> Sequence[Refusal]:
+        numbers = [message.event.number for message in batch]
+        log.info("counting", numbers=numbers)
+        if 1 in numbers:
+            raise ValueError("uncountable")
+        return []
+
+    async def is_dead() -> bool:
+        return len(await letters(shared_db)) == 1
+
+    await publish(kafka_settings, rows)
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        async with running(make_consumer(handle)):
+            await eventually(is_dead)
+
+    named = [line for line in lines if line.get("event_id") == str(rows[1].event_id)]
+    assert {line["event"] for line in named} == {"counting", "message_failed", "dead_letter"}
+    assert {line["order_id"] for line in named} == {str(order_id)}
+    assert next(line for line in lines if line["event"] == "counting") == {
+        "event": "counting",
+        "numbers": [0, 1, 2],
+        "log_level": "info",
+    }
 
 
 async def test_a_refused_message_stays_dead_when_it_is_delivered_again(

@@ -20,6 +20,7 @@ from ops.config import config
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
 from ops.lag import LagLimits, measure_lag, render_lag
+from ops.options import a_console
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
 from ops.send import read_commands
@@ -118,7 +119,7 @@ async def demo(*, orders: int = 2_000, data_dir: Path | None = None, json: Json 
     if json:
         _print_json(summary.as_dict())
     else:
-        render_summary(summary, Console())
+        render_summary(summary, a_console())
     return 0 if summary.ok else 1
 
 
@@ -172,7 +173,7 @@ async def topics(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = Fal
             table.add_row(
                 row["topic"], str(row["partitions"]), str(row["wanted"]), "yes" if row["created"] else ""
             )
-        Console().print(table)
+        a_console().print(table)
     return 0 if all(there == spec.partitions for spec, there in checked) else 1
 
 
@@ -239,7 +240,7 @@ async def lag(
     if json:
         _print_json(report.as_dict())
     else:
-        render_lag(report, Console())
+        render_lag(report, a_console())
     return 0 if report.ok else 1
 
 

@@ -16,7 +16,8 @@ from ops.explain import explain as explain_order
 from ops.explain import render_explanation
 from ops.options import DataDir, Execute, Json, Yes, a_console, consent, print_json
 from ops.place import Place
-from ops.repair import Outcome, Plan, execute, plan_repair
+from ops.repair import Outcome, Plan, plan_repair
+from ops.repair import execute as carry_out
 from ops.repair.report import render_outcome, render_plan
 from shared.errors import Misconfigured
 
@@ -27,7 +28,7 @@ command = App(
         "Examples:\n\n"
         "holdfast audit\n\n"
         "holdfast audit --kafka --json | jq .findings\n\n"
-        "holdfast audit --explain 0198c0de-0000-7000-8000-000000000001 --kafka\n\n"
+        "holdfast audit --explain 0198c0de-0000-7000-8000-000000000001\n\n"
         "holdfast audit --repair\n\n"
         "holdfast audit --kafka --repair --execute --reason 'order.events was lost with a disk, see #381'"
     ),
@@ -58,7 +59,7 @@ async def audit_system(
 
     Args:
         kafka: also read the topics from beginning to end, and prove that no event is missing (A12).
-        explain: look at this order alone, and say of each check what it looked at.
+        explain: look at this order alone, also in the topics, and say of each check what it looked at.
         repair: plan what can be repaired; nothing is changed without --execute.
         reason: why; kept with who did it, when, and how much.
         wait_seconds: how long to wait for the services to make right what they were told again.
@@ -72,7 +73,7 @@ async def audit_system(
     times = places.hold_times()
     limits = AuditLimits(hold_seconds=times.hold_seconds, hold_grace_seconds=times.hold_grace_seconds)
     if explain is not None:
-        return await _explain(found, explain, limits, kafka=kafka, json=json)
+        return await _explain(found, explain, limits, json=json)
     report = await audit(found.dsns, topics=Topics(found.kafka) if kafka else None, limits=limits)
     plan = await _plan(found, report, limits) if repair else None
     if not json:
@@ -83,7 +84,7 @@ async def audit_system(
     if plan is not None and plan.remedies and execute:
         if not consent(f"Carry out {len(plan.remedies):,} repairs?", yes=yes):
             return 1
-        outcome = await _execute(found, plan, limits, reason=reason or "", wait_seconds=wait_seconds)
+        outcome = await carry_out(found, plan, reason=reason or "", limits=limits, wait_seconds=wait_seconds)
     return _tell(report, plan, outcome, execute=execute, json=json)
 
 
@@ -100,8 +101,8 @@ def _check_options(
         raise Misconfigured("--wait-seconds is not below zero.")
 
 
-async def _explain(found: Place, order_id: UUID, limits: AuditLimits, *, kafka: bool, json: bool) -> int:
-    explanation = await explain_order(found, order_id, kafka=kafka, limits=limits)
+async def _explain(found: Place, order_id: UUID, limits: AuditLimits, *, json: bool) -> int:
+    explanation = await explain_order(found, order_id, limits=limits)
     if json:
         print_json(explanation.as_dict())
     else:
@@ -112,12 +113,6 @@ async def _explain(found: Place, order_id: UUID, limits: AuditLimits, *, kafka: 
 async def _plan(found: Place, report: AuditReport, limits: AuditLimits) -> Plan:
     async with connect_all(found.dsns, application_name="holdfast-repair") as connections:
         return await plan_repair(connections, report, limits)
-
-
-async def _execute(
-    found: Place, plan: Plan, limits: AuditLimits, *, reason: str, wait_seconds: float
-) -> Outcome:
-    return await execute(found, plan, reason=reason, limits=limits, wait_seconds=wait_seconds)
 
 
 def _tell(

@@ -62,20 +62,31 @@ class Checked:
 
 
 def check_services(services: Sequence[str], running: ReadyLine | None) -> list[Checked]:
-    """Read the settings of services from the environment; what a running `up` has decided stands in for what is missing."""
+    """Read the settings of services from the environment; what a running `up` has decided stands in for what is missing.
+
+    Raises:
+        Misconfigured: there is neither a setting nor a running system.
+    """
+    if running is None and not any(name.startswith(PREFIX) for name in os.environ):
+        raise Misconfigured(
+            "There is nothing to check: no HOLDFAST_ setting is in this environment, and no system runs here. Set them "
+            "as the services are started with, or name the folder of a running `holdfast up` with --data-dir."
+        )
     checked = [_check(service, running) for service in services]
     return [*checked, *_check_together(checked)]
 
 
 def _check(service: str, running: ReadyLine | None) -> Checked:
+    own = _environment_of(service)
     decided = {} if running is None else _decided(service, running)
-    environment = _environment_of(service, decided)
+    missing = {name: value for name, value in decided.items() if not {name, name + _FILE} & own.keys()}
+    environment = {**own, **missing}
     settings, problems = None, []
     try:
         settings = load(SETTINGS[service], environment=environment)
     except Misconfigured as error:
         problems = [Problem(f"{service}-service", line, _advice(line)) for line in error.detail.splitlines()]
-    given = [] if settings is None else _given(settings, environment, decided)
+    given = [] if settings is None else _given(settings, own, missing)
     if settings is not None and _is_one_token(settings):
         problems.append(
             Problem(
@@ -87,17 +98,14 @@ def _check(service: str, running: ReadyLine | None) -> Checked:
     return Checked(service, settings, given, problems)
 
 
-def _environment_of(service: str, decided: Mapping[str, str]) -> dict[str, str]:
+def _environment_of(service: str) -> dict[str, str]:
     """Return what the service would be started with: its database has a name of its own where all stand together."""
     environment = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     own = f"{PREFIX}{service.upper()}_DATABASE_DSN"
     for ending in ("", _FILE):
         if own + ending in environment and not {_DSN, _DSN + _FILE} & environment.keys():
             environment[_DSN + ending] = environment[own + ending]
-    missing = {
-        name: value for name, value in decided.items() if not {name, name + _FILE} & environment.keys()
-    }
-    return {**environment, **missing}
+    return environment
 
 
 def _decided(service: str, running: ReadyLine) -> dict[str, str]:
@@ -125,19 +133,18 @@ def _advice(line: str) -> str:
     return ""
 
 
-def _given(
-    settings: ServiceSettings, environment: Mapping[str, str], decided: Mapping[str, str]
-) -> list[Given]:
+def _given(settings: ServiceSettings, own: Mapping[str, str], missing: Mapping[str, str]) -> list[Given]:
     """Return what was given, by name; a secret is only said to be set."""
     found = []
     for field in sorted(type(settings).model_fields):
         name = f"{PREFIX}{field.upper()}"
-        value = getattr(settings, field)
-        if name + _FILE in environment:
-            found.append(Given(name, _shown(value), "file"))
-        elif name in environment:
-            is_decided = name in decided and name not in os.environ and field != "database_dsn"
-            found.append(Given(name, _shown(value), "up" if is_decided else "environment"))
+        shown = _shown(getattr(settings, field))
+        if name + _FILE in own:
+            found.append(Given(name, shown, "file"))
+        elif name in own:
+            found.append(Given(name, shown, "environment"))
+        elif name in missing:
+            found.append(Given(name, shown, "up"))
     return found
 
 

@@ -78,10 +78,14 @@ def _render(checked: list[Checked], problems: list[Problem], *, connect: bool) -
             for given in item.given:
                 table.add_row(cell(given.name), cell(given.shown), given.source)
             console.print(table)
+    # What several services are told of alike is told once.
+    places: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
-        console.print(cell(f"{problem.where}: {problem.what}"), style="bold red", soft_wrap=True)
-        if problem.advice:
-            console.print(cell(f"  {problem.advice}"), soft_wrap=True)
+        places.setdefault((problem.what, problem.advice), []).append(problem.where)
+    for (what, advice), where in places.items():
+        console.print(cell(f"{', '.join(where)}: {what}"), style="bold red", soft_wrap=True)
+        if advice:
+            console.print(cell(f"  {advice}"), soft_wrap=True)
     if not problems:
         rest = "" if connect else " (--connect also looks at what they lead to)"
         console.print(f"The settings are right{rest}.", style="green", highlight=False)

@@ -83,7 +83,7 @@ class Explanation:
         conclusion: one sentence that says why it stands where it stands.
         checks: every check that concerns it, by number.
         plan: what a repair would do about what is wrong.
-        notes: what was not looked at.
+        notes: what was not looked at, and what did not answer.
     """
 
     order_id: UUID
@@ -109,32 +109,30 @@ class Explanation:
         }
 
 
-async def explain(place: Place, order_id: UUID, *, kafka: bool, limits: AuditLimits) -> Explanation:
-    """Look at one order as the audit does, once; `kafka` says whether to look into the topics, too.
+async def explain(place: Place, order_id: UUID, *, limits: AuditLimits) -> Explanation:
+    """Look at one order as the audit does, once, in the databases and in the topics; without Kafka A12 is left out.
 
     Raises:
         NotFound: nothing knows the order.
-        Unavailable: a database does not answer, or Kafka, if it is asked.
+        Unavailable: a database does not answer.
     """
-    facts, notes, problems = await read_facts(place, order_id, kafka=kafka)
-    if problems:
+    facts, notes, problems = await read_facts(place, order_id)
+    if facts.order is None or facts.stock is None or facts.payment is None:
         raise Unavailable("\n".join(problems))
-    skus = sorted({move.sku for move in (facts.stock.movements if facts.stock else ())})
+    skus = sorted({move.sku for move in facts.stock.movements})
     async with connect_all(place.dsns, application_name="holdfast-explain") as connections:
         async with frozen(connections) as snapshots:
             suspects = await _look(snapshots, limits, order_id, skus)
             ledgers = await store.list_ledgers(snapshots.inventory, skus, [])
             case = await _case_of(snapshots, limits, order_id)
-            lost, told = (
-                await _compare_topics(snapshots, place.kafka, facts, order_id, limits) if kafka else ([], [])
-            )
+            lost, told = await _compare_topics(snapshots, place.kafka, facts, order_id, limits)
         suspects += [Suspect(Finding("A12", item.key, tell_lost(item))) for item in lost]
         findings = [suspect.finding for suspect in suspects if not suspect.young]
         report = AuditReport(not findings, findings, lost=lost)
         plan = await plan_repair(connections, report, limits)
     looked_at = {
         **_facts_of_skus(ledgers),
-        "A4": words.tell_moves(case, facts.stock.movements if facts.stock else ()),
+        "A4": words.tell_moves(case, facts.stock.movements),
         "A5": words.tell_times(facts),
         "A6": words.tell_settlement(case),
         "A7": words.tell_money(case),
@@ -145,7 +143,7 @@ async def explain(place: Place, order_id: UUID, *, kafka: bool, limits: AuditLim
         "A12": told,
     }
     checks = [_judge(name, words_of, suspects) for name, words_of in looked_at.items() if words_of]
-    return Explanation(order_id, conclude(facts, datetime.now(UTC)), checks, plan, notes)
+    return Explanation(order_id, conclude(facts, datetime.now(UTC)), checks, plan, [*notes, *problems])
 
 
 def _facts_of_skus(ledgers: Sequence[store.LedgerStand]) -> dict[str, list[str]]:
@@ -198,17 +196,17 @@ async def _compare_topics(
     """Compare what each producer has told of the order with what its topic holds.
 
     Returns:
-        The events that are missing, and both sides in words.
+        The events that are missing, and both sides in words; nothing if Kafka did not answer.
     """
+    if facts.positions is None:
+        return [], []
     key = str(order_id)
     spans = await measure_topics(kafka, list(PRODUCERS.values()))
     lost: list[Lost] = []
     told: list[str] = []
     for producer, topic in PRODUCERS.items():
         partition = spans[topic][partition_of(key.encode(), len(spans[topic]))]
-        held = sorted(
-            {item.sequence for item in facts.positions or () if item.topic == topic and item.sequence}
-        )
+        held = sorted({item.sequence for item in facts.positions if item.topic == topic and item.sequence})
         seen = Seen()
         for number in held:
             seen.add(key, number)

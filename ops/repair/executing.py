@@ -32,6 +32,7 @@ COMMAND = "audit repair"
 
 _AT_ONCE = 200
 _LOOK_SECONDS = 0.25
+_LOCK_SECONDS_MAX = 5.0
 #: How many remedies an action lists by name; of the others it keeps how many there were.
 _LISTED_MAX = 1_000
 
@@ -100,6 +101,7 @@ async def execute(
         needed = await _still_needed(looking, plan, limits)
         for service, steps in _steps(needed, limits).items():
             connection = await stack.enter_async_context(connected(service, place.dsns[service]))
+            await store.limit_waiting(connection, lock_seconds_max=_LOCK_SECONDS_MAX)
             await _act(connection, steps, needed, outcome, reason=reason)
         outcome.remaining = await _wait(looking, needed, limits, wait_seconds)
     return outcome
@@ -252,9 +254,16 @@ async def _do(connection: DedicatedConnection, step: _Step, outcome: Outcome) ->
         )
 
     for start in range(0, len(step.subjects), _AT_ONCE):
-        await apply_splitting(
-            step.subjects[start : start + _AT_ONCE], apply, is_transient=is_transient, refuse=refuse
-        )
+        batch = step.subjects[start : start + _AT_ONCE]
+        try:
+            await apply_splitting(batch, apply, is_transient=is_transient, refuse=refuse)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            others = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
+            outcome.failures.append(
+                (f"{batch[0]}{others}", f"others are at work there: do it again ({error})")
+            )
     return count
 
 

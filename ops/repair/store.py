@@ -33,6 +33,16 @@ async def get_now(tx: Connection) -> datetime:
     return now
 
 
+async def limit_waiting(connection: Connection, *, lock_seconds_max: float) -> None:
+    """Have a session give up on rows that others keep, and end if it does nothing in the middle of a transaction."""
+    await connection.execute(
+        """
+        SELECT set_config('lock_timeout', $1, false), set_config('idle_in_transaction_session_timeout', '10s', false)
+        """,
+        f"{round(lock_seconds_max * 1000)}ms",
+    )
+
+
 async def list_orders(tx: Connection, order_ids: Collection[UUID]) -> dict[UUID, OrderStand]:
     """Return where orders stand."""
     rows = await tx.fetch(

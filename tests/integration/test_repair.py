@@ -219,6 +219,25 @@ async def test_a_counter_is_not_made_from_a_ledger_that_is_wrong(system: System,
     assert await level(system) == before
 
 
+async def test_a_repair_gives_up_on_rows_that_others_keep(
+    system: System, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is locked for too long is told as not done, the action is kept as ended, and nothing hangs."""
+    monkeypatch.setattr("ops.repair.executing._LOCK_SECONDS_MAX", 0.2)
+    await system.run("inventory", "UPDATE stock_levels SET available = 7")
+
+    async with system.databases["inventory"].transaction() as tx:
+        await tx.execute("SELECT 1 FROM stock_levels WHERE sku = 'APPLE' FOR UPDATE")
+        repaired = await repair(cli, "--wait-seconds", "0")
+
+    assert repaired.status == 1
+    (failure,) = repaired.json["repair"]["outcome"]["failures"]
+    assert failure["subject"] == "APPLE"
+    assert "others are at work" in failure["error"]
+    (action,) = await actions(system, "inventory")
+    assert (action.counts, action.finished_at is None) == ({"recounted": 0, "failed": 1}, False)
+
+
 # --- lost events ----------------------------------------------------------------------------------------------------
 
 
@@ -400,7 +419,7 @@ async def test_a_right_order_is_explained_check_by_check(system: System, cli: Cl
     async with system.services():
         (order_id,) = await system.order(1)
 
-    explained = await cli("--explain", order_id, "--kafka")
+    explained = await cli("--explain", order_id)
 
     assert (explained.status, explained.json["ok"]) == (0, True)
     assert verdicts(explained) == dict.fromkeys([f"A{number}" for number in range(1, 13)], "right")
@@ -433,7 +452,7 @@ async def test_lost_events_of_an_order_are_explained(system: System, cli: Cli) -
         (order_id,) = await system.order(1)
     await lose_topics(system.kafka, "order.events")
 
-    explained = await cli("--explain", order_id, "--kafka")
+    explained = await cli("--explain", order_id)
 
     assert verdicts(explained)["A12"] == "wrong"
     assert [remedy["numbers"] for remedy in explained.json["repair"]["remedies"]] == [[1, 2]]

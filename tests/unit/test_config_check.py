@@ -1,5 +1,6 @@
 """Does `holdfast config check` tell everything that is wrong at once, and no secret?"""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from deploy.local import ready
 from deploy.local.ready import ReadyLine
 from ops.config import config
+from shared.errors import Misconfigured
 
 SECRETS = ("storefront-secret-1", "operator-secret-12", "whsec_c2FuZGJveC1zZWNyZXQtMTIzNA==", "db-password")
 RIGHT = {
@@ -164,6 +166,17 @@ async def test_what_up_has_decided_stands_in_for_what_is_missing(checking: Check
 
     assert (fine, status) == (0, 1)
     assert all("HOLDFAST_LOG_LEVEL" in line for line in problems(said))
+
+
+async def test_where_there_is_nothing_to_check_the_way_on_is_said(
+    checking: Checking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty environment is not reported as fifteen missing settings."""
+    for name in [name for name in os.environ if name.startswith("HOLDFAST_")]:
+        monkeypatch.delenv(name)
+
+    with pytest.raises(Misconfigured, match="--data-dir"):
+        await checking()
 
 
 async def test_what_does_not_answer_is_told_for_each_part(checking: Checking) -> None:

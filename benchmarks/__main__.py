@@ -7,7 +7,7 @@ import uvloop
 from cyclopts import App
 from rich.console import Console
 
-from benchmarks import relay, replay, reserve, saga, webhooks
+from benchmarks import audit, relay, replay, reserve, saga, webhooks
 from benchmarks.figures import Figure, render
 from benchmarks.shapes import real_baskets, synthetic_shapes
 
@@ -44,6 +44,12 @@ def measure_relay(*, events: int = 40_000, runs: int = 3, json: Path | None = No
 def measure_replay(*, events: int = 1_000_000, runs: int = 3, json: Path | None = None) -> None:
     """Measure how fast a service passes through events that it has handled, beside reading them alone."""
     _tell(uvloop.run(replay.measure(events, runs)), json)
+
+
+@app.command(name="audit")
+def measure_audit(*, orders: int = 1_000_000, runs: int = 1, json: Path | None = None) -> None:
+    """Measure how long `holdfast audit` takes for so many orders, in which nothing is wrong."""
+    _tell(uvloop.run(audit.measure(orders, runs)), json)
 
 
 @app.command(name="webhooks")

@@ -15,10 +15,12 @@ from deploy.local.ready import ReadyLine
 from deploy.local.system import run_up
 from deploy.local.topics import check_topics, ensure_topics
 from ops import place
-from ops.audit import AuditLimits, AuditReport, Topics, audit, render
+from ops.audit.command import command as audit
+from ops.config import config
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
 from ops.lag import LagLimits, measure_lag, render_lag
+from ops.options import a_console
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
 from ops.send import read_commands
@@ -34,13 +36,21 @@ Json = Annotated[
 
 _LAG_LIMITS = LagLimits()
 
+
+def _examples(*examples: str) -> str:
+    return "\n\n".join(("Examples:", *examples))
+
+
 app = App(
     name="holdfast",
     help="Orders, stock and payments that hold fast: run the system here, feed it, and prove that it is right.",
+    help_epilogue=_examples("holdfast up", "holdfast lag", "holdfast audit", "holdfast COMMAND --help"),
     version="0.1.0",
 )
 
 
+app.command(audit)
+app.command(config)
 app.command(replay)
 app.command(reconcile)
 app.command(timeline)
@@ -60,7 +70,9 @@ def main() -> None:
     raise SystemExit(status if isinstance(status, int) else 0)
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples("holdfast up", "holdfast up --data-dir /srv/holdfast --ports auto --copies 2")
+)
 async def up(
     *,
     data_dir: Path = place.DEFAULT_DATA_DIR,
@@ -92,7 +104,7 @@ def _announce(line: ReadyLine) -> None:
     print(line.as_json(), flush=True)
 
 
-@app.command
+@app.command(help_epilogue=_examples("holdfast demo", "holdfast demo --orders 200 --json | jq .audit"))
 async def demo(*, orders: int = 2_000, data_dir: Path | None = None, json: Json = False) -> int:
     """Run real grocery baskets through the whole system, then audit it.
 
@@ -107,18 +119,24 @@ async def demo(*, orders: int = 2_000, data_dir: Path | None = None, json: Json 
     if json:
         _print_json(summary.as_dict())
     else:
-        render_summary(summary, Console())
+        render_summary(summary, a_console())
     return 0 if summary.ok else 1
 
 
-@app.command
+@app.command(help_epilogue=_examples("holdfast migrate", "holdfast migrate payment --json"))
 async def migrate(
     service: Literal["order", "inventory", "payment"] | None = None,
     *,
     data_dir: DataDir = place.DEFAULT_DATA_DIR,
     json: Json = False,
 ) -> None:
-    """Apply the migrations that are missing, of one service or of all."""
+    """Apply the migrations that are missing, of one service or of all.
+
+    Args:
+        service: only this one.
+        data_dir: folder of a running `holdfast up`.
+        json: print what was applied, by service, as one JSON object.
+    """
     found = place.find(data_dir)
     wanted = [service] if service else list(SERVICES)
     applied = await migrate_all({name: found.dsns[name] for name in wanted})
@@ -129,7 +147,9 @@ async def migrate(
         print(f"{name}: {', '.join(migrations) if migrations else 'up to date'}")
 
 
-@app.command
+@app.command(
+    help_epilogue=_examples("holdfast topics", "holdfast topics --json | jq '.topics[] | select(.created)'")
+)
 async def topics(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = False) -> int:
     """Create the topics that are missing and check the others. Exit status 1 if one is not as it should be."""
     kafka = place.find(data_dir).kafka
@@ -153,11 +173,16 @@ async def topics(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = Fal
             table.add_row(
                 row["topic"], str(row["partitions"]), str(row["wanted"]), "yes" if row["created"] else ""
             )
-        Console().print(table)
+        a_console().print(table)
     return 0 if all(there == spec.partitions for spec, there in checked) else 1
 
 
-@app.command(name="send")
+@app.command(
+    name="send",
+    help_epilogue=_examples(
+        "holdfast send orders.jsonl", "grep PlaceOrder commands.jsonl | holdfast send - --json"
+    ),
+)
 async def send_file(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
@@ -192,7 +217,14 @@ def _read_file(file: str) -> Any:
         raise Misconfigured(detail) from error
 
 
-@app.command(name="lag")
+@app.command(
+    name="lag",
+    help_epilogue=_examples(
+        "holdfast lag",
+        "holdfast lag --messages-max 1000 --dead-letters-max 5",
+        "holdfast lag --json | jq '.measures[] | select(.ok | not)'",
+    ),
+)
 async def lag(
     *,
     limits: Annotated[LagLimits, Parameter(name="*")] = _LAG_LIMITS,
@@ -208,37 +240,24 @@ async def lag(
     if json:
         _print_json(report.as_dict())
     else:
-        render_lag(report, Console())
+        render_lag(report, a_console())
     return 0 if report.ok else 1
 
 
-@app.command(name="audit")
-async def audit_system(
-    *,
-    kafka: Annotated[bool, Parameter(negative="")] = False,
-    data_dir: DataDir = place.DEFAULT_DATA_DIR,
-    json: Json = False,
-) -> int:
-    """Prove from the three databases that nothing was sold twice, lost or left hanging. Exit status 1 on findings.
-
-    HOLDFAST_HOLD_SECONDS and HOLDFAST_HOLD_GRACE_SECONDS, where they are not the defaults, have to be those of the
-    inventory service.
+@app.command(
+    help_epilogue=_examples(
+        "source <(holdfast completion bash)",
+        "holdfast completion zsh > ~/.zfunc/_holdfast",
+        "holdfast completion fish > ~/.config/fish/completions/holdfast.fish",
+    )
+)
+def completion(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """Print the script that completes commands and options in a shell.
 
     Args:
-        kafka: also read the topics from beginning to end, and prove that no event is missing (A12).
-        data_dir: folder of a running `holdfast up`.
-        json: print the report as one JSON object.
+        shell: for which shell.
     """
-    found = place.find(data_dir)
-    times = place.hold_times()
-    limits = AuditLimits(hold_seconds=times.hold_seconds, hold_grace_seconds=times.hold_grace_seconds)
-    topics = Topics(found.kafka) if kafka else None
-    report: AuditReport = await audit(found.dsns, topics=topics, limits=limits)
-    if json:
-        _print_json(report.as_dict())
-    else:
-        render(report, Console())
-    return 0 if report.ok else 1
+    print(app.generate_completion(shell=shell))
 
 
 def _print_json(data: object) -> None:

@@ -76,7 +76,23 @@ async def migrate(dsn: str, migrations: Sequence[Migration]) -> list[str]:
         await connection.close()
 
 
-async def _apply_missing(connection: DedicatedConnection, migrations: Sequence[Migration]) -> list[str]:
+async def list_missing(dsn: str, migrations: Sequence[Migration]) -> list[str]:
+    """Return the names of the migrations that are still to be applied; nothing is changed.
+
+    Raises:
+        Misconfigured: an applied file has changed, or the database is newer than these files.
+        Unavailable: the database does not answer.
+    """
+    connection = await connect(dsn, application_name="holdfast-migrate")
+    try:
+        is_new = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL")
+        missing = migrations if is_new else await _missing(connection, migrations)
+    finally:
+        await connection.close()
+    return [migration.name for migration in missing]
+
+
+async def _missing(connection: DedicatedConnection, migrations: Sequence[Migration]) -> Sequence[Migration]:
     rows = await connection.fetch("SELECT number, name, checksum FROM schema_migrations ORDER BY number")
     by_number = {migration.number: migration for migration in migrations}
     for row in rows:
@@ -84,8 +100,12 @@ async def _apply_missing(connection: DedicatedConnection, migrations: Sequence[M
         if known is None or known.checksum != row["checksum"]:
             detail = f"migration {row['name']} was applied to this database in another form than the one here"
             raise Misconfigured(detail)
+    return migrations[len(rows) :]
+
+
+async def _apply_missing(connection: DedicatedConnection, migrations: Sequence[Migration]) -> list[str]:
     applied = []
-    for migration in migrations[len(rows) :]:
+    for migration in await _missing(connection, migrations):
         async with connection.transaction():
             await connection.execute("SELECT set_config('lock_timeout', $1, true)", _LOCK_TIMEOUT)
             await connection.execute(migration.sql)

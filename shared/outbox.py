@@ -7,17 +7,22 @@ keep their order. The relay (`shared.relay`) sends and deletes them. Dead letter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from importlib.metadata import version
 from typing import NamedTuple
 from uuid import UUID
 
 import orjson
 
 from shared.database import Connection, Row
-from shared.envelope import Emitted, Headers, Record, encode
+from shared.envelope import REDRIVE_HEADER, Emitted, Headers, Record, encode, header
 from shared.ids import new_id
 
 #: The channel on which a commit tells the relay that there is something to send.
 CHANNEL = "outbox"
+
+#: A count of more digits is none of ours.
+_COUNT_DIGITS_MAX = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ class DeadLetter:
             "dlq_group": group,
             "dlq_error": self.detail[:1_000],
             "dlq_at": at.isoformat(),
+            "dlq_count": str(_redrives(record) + 1),
+            "dlq_version": _version(),
         }
         kept = [(name, value) for name, value in record.headers if name not in why]
         return OutboxRow(
@@ -97,6 +104,18 @@ class DeadLetter:
             headers=[*kept, *((name, value.encode()) for name, value in why.items())],
             payload=record.value,
         )
+
+
+def _redrives(record: Record) -> int:
+    """Return how often an operator has sent the record again."""
+    count = header(record.headers, REDRIVE_HEADER) or b""
+    return int(count) if count.isdigit() and len(count) <= _COUNT_DIGITS_MAX else 0
+
+
+@cache
+def _version() -> str:
+    """Return which release this is: what it refuses, another one may take."""
+    return version("holdfast")
 
 
 def dead_letter_topic(topic: str, group: str) -> str:

@@ -6,11 +6,12 @@ sight counts only if it is still wrong at another, and has had the time to becom
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 from ops.audit.comparison import find_disagreements
 from ops.audit.delivery import count_dead_letters, find_repeated_events, find_waiting_events
-from ops.audit.findings import AuditReport, Finding, Suspect
+from ops.audit.findings import AuditReport, Finding, Lost, Suspect
 from ops.audit.inventory import (
     find_negative_counters,
     find_wrong_holds,
@@ -26,15 +27,18 @@ from ops.audit.topics import Topics, find_lost_events
 Look: TypeAlias = Callable[[Snapshots, AuditLimits, Collection[str] | None], Awaitable[list[Suspect]]]
 Pause: TypeAlias = Callable[[float], Awaitable[None]]
 
-LOOKS: tuple[Look, ...] = (
-    find_negative_counters,  # A1
-    find_wrong_sums,  # A2
-    find_wrong_holds,  # A3
-    find_wrong_moves,  # A4
-    find_overdue_orders,  # A5
-    find_disagreements,  # A6, A7, A8, A9
-    find_waiting_events,  # A10
-    find_repeated_events,  # A11
+#: Each look, and the checks whose findings it brings.
+LOOKS: Mapping[Look, tuple[str, ...]] = MappingProxyType(
+    {
+        find_negative_counters: ("A1",),
+        find_wrong_sums: ("A2",),
+        find_wrong_holds: ("A3",),
+        find_wrong_moves: ("A4",),
+        find_overdue_orders: ("A5",),
+        find_disagreements: ("A6", "A7", "A8", "A9"),
+        find_waiting_events: ("A10",),
+        find_repeated_events: ("A11",),
+    }
 )
 
 _DEFAULT_LIMITS = AuditLimits()
@@ -67,11 +71,24 @@ async def audit(
         counted["suspects"] = sum(len(suspects) for suspects in suspected.values())
         complete = all(len(suspects) < limits.suspects_max for suspects in suspected.values())
         findings, counted["unsettled"] = await confirm(connections, limits, pause, suspected)
+        lost: list[Lost] = []
         if topics is not None:
-            lost, counted["events"] = await find_lost_events(connections, limits, topics)
-            findings += lost
-            complete = complete and len(lost) < limits.suspects_max
-    return AuditReport(complete and not findings, findings, counted, complete)
+            missing, lost, counted["events"] = await find_lost_events(connections, limits, topics)
+            findings += missing
+            complete = complete and len(missing) < limits.suspects_max
+    return AuditReport(complete and not findings, findings, counted, complete, lost)
+
+
+async def recheck(
+    connections: Snapshots, findings: Collection[Finding], *, limits: AuditLimits = _DEFAULT_LIMITS
+) -> list[Finding]:
+    """Look once more, now, and return those findings that still hold; what the topics lack (A12) is passed over."""
+    async with frozen(connections) as snapshots:
+        again = [
+            await _look_again(look, snapshots, limits, [Suspect(f) for f in findings if f.check in checks])
+            for look, checks in LOOKS.items()
+        ]
+    return [suspect.finding for suspects in again for suspect in suspects]
 
 
 async def confirm(

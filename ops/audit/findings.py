@@ -1,6 +1,6 @@
 """What does the audit find?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,16 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """Return the finding as `--json` prints it."""
         return {"check": self.check, "subject": self.subject, "detail": self.detail}
+
+
+class Lost(NamedTuple):
+    """Events that a producer has told of a key, by name of its database, and that its topic does not hold."""
+
+    producer: str
+    topic: str
+    key: str
+    last: int
+    numbers: tuple[int, ...]
 
 
 class Suspect(NamedTuple):
@@ -45,12 +55,14 @@ class AuditReport:
         counted: what was looked at (`orders`, `movements`, …), `dead_letters`, `suspects` of the first look, and
             `unsettled`: suspects that kept changing until the audit's patience was over.
         complete: False if a check had more suspects than the limit, so that it stopped there.
+        lost: what A12 found missing from the topics, as numbers.
     """
 
     ok: bool
     findings: list[Finding]
     counted: Mapping[str, int] = field(default_factory=dict)
     complete: bool = True
+    lost: Sequence[Lost] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as `--json` prints it."""

@@ -12,7 +12,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ops.audit.findings import Finding
+from ops.audit.findings import Finding, Lost
 from ops.audit.limits import AuditLimits
 from ops.audit.snapshots import Snapshots, frozen
 from shared.envelope import header
@@ -27,6 +27,8 @@ PRODUCERS: Mapping[str, str] = MappingProxyType(
 
 #: How many missing numbers of a key a finding names.
 _TOLD_MAX = 5
+#: How many missing numbers of a key are kept; what is beyond them is found by the next audit.
+_LACKING_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +111,19 @@ class Seen:
 
 async def find_lost_events(
     connections: Snapshots, limits: AuditLimits, topics: Topics
-) -> tuple[list[Finding], int]:
+) -> tuple[list[Finding], list[Lost], int]:
     """A12: per key, the numbers in the topic have no holes and end where the producer's counter stands.
 
     Returns:
-        The findings, at most `suspects_max`, and how many events were read.
+        The findings, at most `suspects_max`, the same as numbers, as far as events are missing, and how many events
+        were read.
 
     Raises:
         NotFound: a topic is missing.
         Unavailable: Kafka or a database does not answer.
     """
     findings: list[Finding] = []
+    lost: list[Lost] = []
     events = 0
     for name, topic in topics.producers.items():
         async with frozen(connections) as snapshots:
@@ -128,10 +132,11 @@ async def find_lost_events(
             # What retention deletes while we read is not missing either.
             spans = await measure_topics(topics.kafka, [topic])
             found, ahead = await _compare_all(snapshots, name, limits, seen, spans)
-        findings += found
+        lost += found
+        findings += [Finding("A12", item.key, tell_lost(item)) for item in found]
         findings += await _find_uncounted(connections, name, topic, limits, {**ahead, **seen.rest()})
         events += count
-    return findings[: limits.suspects_max], events
+    return findings[: limits.suspects_max], lost[: limits.suspects_max], events
 
 
 async def _read(kafka: KafkaSettings, spans: Spans) -> tuple[Seen, int]:
@@ -148,14 +153,14 @@ async def _read(kafka: KafkaSettings, spans: Spans) -> tuple[Seen, int]:
 
 async def _compare_all(
     snapshots: Snapshots, name: str, limits: AuditLimits, seen: Seen, spans: Spans
-) -> tuple[list[Finding], dict[str, int]]:
+) -> tuple[list[Lost], dict[str, int]]:
     """Compare each counter of a producer with what its topic holds.
 
     Returns:
         The keys that lack numbers, and the highest number of each key that has more than its producer had counted.
     """
     ((topic, partitions),) = spans.items()
-    findings: list[Finding] = []
+    lost: list[Lost] = []
     ahead: dict[str, int] = {}
     async with aclosing(list_counters(snapshots, name, topic, None, limits)) as counters:
         async for counter in counters:
@@ -163,26 +168,27 @@ async def _compare_all(
             if numbers is not None and numbers.highest > counter.last:
                 ahead[counter.key] = numbers.highest
             span = partitions[partition_of(counter.key.encode(), len(partitions))]
-            lacking = _lacking(counter, numbers, is_whole=span.begin == 0)
-            if lacking and len(findings) < limits.suspects_max:
-                findings.append(Finding("A12", counter.key, _tell(topic, counter, lacking)))
-    return findings, ahead
+            lacking = lacking_numbers(counter, numbers, is_whole=span.begin == 0)
+            if lacking and len(lost) < limits.suspects_max:
+                lost.append(Lost(name, topic, counter.key, counter.last, tuple(lacking)))
+    return lost, ahead
 
 
-def _lacking(counter: Counter, numbers: Numbers | None, *, is_whole: bool) -> list[int]:
+def lacking_numbers(counter: Counter, numbers: Numbers | None, *, is_whole: bool) -> list[int]:
     """Return the first numbers that are missing; where the beginning was deleted, those before the first one are not."""
     if numbers is None:
         numbers = Numbers(1, 0) if is_whole else Numbers(1, counter.last)
     start = 1 if is_whole else numbers.lowest
     waiting = frozenset(counter.waiting or ())
     missing = (number for number in numbers.missing(start, counter.last) if number not in waiting)
-    return [*islice(missing, _TOLD_MAX + 1)]
+    return [*islice(missing, _LACKING_MAX)]
 
 
-def _tell(topic: str, counter: Counter, lacking: list[int]) -> str:
-    numbers = ", ".join(str(number) for number in lacking[:_TOLD_MAX])
-    more = " and more" if len(lacking) > _TOLD_MAX else ""
-    return f"of {counter.last} events {topic} lacks number {numbers}{more}"
+def tell_lost(lost: Lost) -> str:
+    """Say which events of a key are missing, as a finding does."""
+    numbers = ", ".join(str(number) for number in lost.numbers[:_TOLD_MAX])
+    more = " and more" if len(lost.numbers) > _TOLD_MAX else ""
+    return f"of {lost.last} events {lost.topic} lacks number {numbers}{more}"
 
 
 async def _find_uncounted(

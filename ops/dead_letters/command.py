@@ -103,17 +103,19 @@ async def show(
     found = place.find(data_dir)
     topics = await find_topics(found.kafka, topic, group=group)
     if event_id is not None:
-        letter = await _last_about(found, topics, event_id)
+        refusals = await _all_about(found, topics, event_id)
+        letter = refusals[-1]
     else:
         letter = await _letter_at(found, topics, partition or 0, offset or 0)
+        refusals = await _all_about(found, [letter.topic], letter.event_id)
     if json:
-        print_json(rendering.letter_in_full(letter))
+        print_json(rendering.letter_in_full(letter, refusals))
     else:
-        rendering.render_letter(letter, a_console())
+        rendering.render_letter(letter, refusals, a_console())
     return 0
 
 
-async def _last_about(found: Place, topics: list[LetterTopic], event_id: UUID) -> Letter:
+async def _all_about(found: Place, topics: list[LetterTopic], event_id: UUID) -> list[Letter]:
     filters = Filters(event_id=event_id)
     summary = await summarize(found, topics, filters, state=None, limit=_ACTION_LIMIT)
     if not summary.letters:
@@ -122,7 +124,7 @@ async def _last_about(found: Place, topics: list[LetterTopic], event_id: UUID) -
             f"No letter of {names} is about the event {event_id}. `holdfast dlq list` tells what there is."
         )
         raise NotFound(detail)
-    return summary.letters[-1]
+    return summary.letters
 
 
 async def _letter_at(found: Place, topics: list[LetterTopic], partition: int, offset: int) -> Letter:

@@ -43,16 +43,28 @@ def letter_as_dict(letter: Letter) -> dict[str, Any]:
     }
 
 
-def letter_in_full(letter: Letter) -> dict[str, Any]:
-    """Return all that may be shown of one letter as `--json` prints it."""
+def letter_in_full(letter: Letter, refusals: Sequence[Letter] = ()) -> dict[str, Any]:
+    """Return all that may be shown of one letter as `--json` prints it; `refusals` are all of its event, as far as known."""
     kind, body = readable_body(letter.value)
     return {
         **letter_as_dict(letter),
+        **_told_of_refusals(refusals or [letter]),
         "headers": [[name, shown_header(name, value)] for name, value in letter.headers],
         "body_bytes": len(letter.value or b""),
         "body_sha256": hashlib.sha256(letter.value or b"").hexdigest(),
         "body_kind": kind,
         "body": body,
+    }
+
+
+def _told_of_refusals(refusals: Sequence[Letter]) -> dict[str, Any]:
+    """Return how often an event was refused, when first and when last, and by which release."""
+    times = sorted(at for letter in refusals if (at := letter.refused_at) is not None)
+    return {
+        "refusals": len(refusals),
+        "first_refused_at": times[0] if times else None,
+        "last_refused_at": times[-1] if times else None,
+        "refused_by": mask_text(refusals[-1].text("dlq_version") or ""),
     }
 
 
@@ -138,14 +150,17 @@ def _letters_table(letters: Sequence[Letter]) -> Table:
     return table
 
 
-def render_letter(letter: Letter, console: Console) -> None:
-    """Print all that may be shown of one letter."""
-    shown = letter_in_full(letter)
+def render_letter(letter: Letter, refusals: Sequence[Letter], console: Console) -> None:
+    """Print all that may be shown of one letter; `refusals` are all of its event."""
+    shown = letter_in_full(letter, refusals)
     facts = Table("", "", show_header=False, box=None)
     facts.columns[1].overflow = "fold"
     for name in ("topic", "partition", "offset", "event_id", "type", "key", "reason", "error", "redrives"):
         facts.add_row(name, cell(str(shown[name])))
     facts.add_row("refused at", in_utc(letter.refused_at))
+    if len(refusals) > 1:
+        first, last = in_utc(shown["first_refused_at"]), in_utc(shown["last_refused_at"])
+        facts.add_row("refusals", f"{len(refusals)}: first {first}, last {last}")
     facts.add_row("state", letter.state.value + (" (handled since)" if letter.is_handled else ""))
     facts.add_row("body", f"{shown['body_bytes']:,} bytes, SHA-256 {shown['body_sha256']}")
     console.print(facts)

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from rich.console import Console
 
 from ops import place
-from ops.options import DataDir, Json, Moment, print_json
+from ops.options import DataDir, Json, Moment, a_console, print_json
 from ops.reconcile.limits import ReconcileLimits
 from ops.reconcile.reconciler import Period
 from ops.reconcile.reconciler import reconcile as run
@@ -57,5 +56,5 @@ async def reconcile(
     if json:
         print_json(report.as_dict())
     else:
-        render_reconciliation(report, Console())
+        render_reconciliation(report, a_console())
     return 0 if report.ok else 1

@@ -4,10 +4,9 @@ from typing import Annotated
 from uuid import UUID
 
 from cyclopts import App, Parameter
-from rich.console import Console
 
 from ops import place
-from ops.options import DataDir, Json, print_json
+from ops.options import DataDir, Json, a_console, print_json
 from ops.timeline.limits import TimelineLimits
 from ops.timeline.reading import read_timeline
 from ops.timeline.report import render_timeline
@@ -52,5 +51,5 @@ async def timeline(
     if json:
         print_json(found.as_dict())
     else:
-        render_timeline(found, Console())
+        render_timeline(found, a_console())
     return 0 if found.ok else 1

@@ -73,7 +73,30 @@ async def read_timeline(
     kafka: bool = True,
     limits: TimelineLimits = _DEFAULT_LIMITS,
 ) -> Timeline:
-    """Gather what is known of an order; `kafka` says whether to look into the topics, too.
+    """Tell what is known of an order; `kafka` says whether to look into the topics, too.
+
+    Raises:
+        NotFound: everything answered, and nothing knows the order.
+    """
+    facts, notes, problems = await read_facts(place, order_id, kafka=kafka, limits=limits)
+    return Timeline(
+        order_id=order_id,
+        standing=stand(facts),
+        conclusion=conclude(facts, datetime.now(UTC)),
+        entries=list_entries(facts, body_characters_max=limits.body_characters_max),
+        notes=notes,
+        problems=problems,
+    )
+
+
+async def read_facts(
+    place: Place,
+    order_id: UUID,
+    *,
+    kafka: bool = True,
+    limits: TimelineLimits = _DEFAULT_LIMITS,
+) -> tuple[Facts, list[str], list[str]]:
+    """Gather what is known of an order, what was not looked at, and who did not answer.
 
     Raises:
         NotFound: everything answered, and nothing knows the order.
@@ -96,14 +119,7 @@ async def read_timeline(
         detail = f"No service knows the order {order_id}, and no topic holds a message about it."
         raise NotFound(detail if kafka else f"No service knows the order {order_id}.")
     facts = replace(facts, inboxes=await _read_inboxes(place, facts, limits, problems))
-    return Timeline(
-        order_id=order_id,
-        standing=stand(facts),
-        conclusion=conclude(facts, datetime.now(UTC)),
-        entries=list_entries(facts, body_characters_max=limits.body_characters_max),
-        notes=notes,
-        problems=problems,
-    )
+    return facts, notes, problems
 
 
 async def _ask(name: str, problems: list[str], answer: Awaitable[T]) -> T | None:

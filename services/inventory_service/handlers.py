@@ -3,8 +3,9 @@
 Load, decide, save, for a batch, in the caller's transaction. What is heard: see `Consumed`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import TypeAlias, assert_never, get_args
 from uuid import UUID
 
@@ -51,12 +52,17 @@ async def handle(
     return ()
 
 
-async def expire(tx: Connection, order_ids: Collection[UUID], expired_by: datetime) -> None:
-    """Release those of the orders' holds that ended at `expired_by` or before, and that nobody else works on."""
+async def expire(tx: Connection, order_ids: Collection[UUID], expired_by: datetime) -> int:
+    """Release those of the orders' holds that ended at `expired_by` or before, and that nobody else works on.
+
+    Returns:
+        How many were released.
+    """
     ledger = await store.load_due(tx, order_ids, expired_by)
     for order_id in list(ledger.reservations):
         ledger.expire(order_id, expired_by, "timer:sweep")
     await _save(tx, ledger)
+    return sum(reservation.changed for reservation in ledger.reservations.values())
 
 
 async def change_stock(tx: Connection, changes: Sequence[Change]) -> Sequence[bool | Conflict]:
@@ -65,6 +71,44 @@ async def change_stock(tx: Connection, changes: Sequence[Change]) -> Sequence[bo
     results = [ledger.change(change) for change in changes]
     await _save(tx, ledger)
     return results
+
+
+async def recount(tx: Connection, skus: Collection[str], *, cause: str) -> list[str]:
+    """Make the counters of SKUs what their movements add up to, and return those that were wrong.
+
+    Raises:
+        LedgerViolation: the movements add up to less than nothing.
+    """
+    ledger = await store.load_to_tell(tx, (), skus)
+    # The movements of a locked SKU stay as they are: whoever adds one changes its counters, too.
+    sums = await store.sum_movements(tx, skus)
+    wrong = [sku for sku in sorted(skus) if ledger.recount(sku, sums.get(sku, (0, 0, 0)), cause)]
+    await _save(tx, ledger)
+    return wrong
+
+
+async def tell_again(
+    tx: Connection,
+    lost: Mapping[UUID, Sequence[int]],
+    lost_of_skus: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    *,
+    cause: str,
+) -> int:
+    """Tell once more where reservations and SKUs stand, and return how many events that takes; nothing moves.
+
+    Args:
+        tx: the caller's transaction.
+        lost: by order, the numbers of its events that no topic holds any more; none: it is told under a new one.
+        lost_of_skus: by SKU, the numbers of its events that no topic holds any more.
+        cause: what the events name as their cause.
+    """
+    ledger = await store.load_to_tell(tx, lost.keys(), lost_of_skus.keys())
+    for order_id, numbers in lost.items():
+        ledger.tell_again(order_id, numbers, cause)
+    for sku, numbers in lost_of_skus.items():
+        ledger.tell_sku_again(sku, numbers, cause)
+    await _save(tx, ledger)
+    return len(ledger.events)
 
 
 async def _save(tx: Connection, ledger: Ledger) -> None:

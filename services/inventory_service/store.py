@@ -42,6 +42,15 @@ async def load_changes(tx: Connection, changes: Collection[Change]) -> Ledger:
     return Ledger(await get_now(tx), levels=levels, changes=known)
 
 
+async def load_to_tell(tx: Connection, order_ids: Collection[UUID], skus: Collection[str]) -> Ledger:
+    """Lock and return the reservations of some orders with all their lines, and the levels of some SKUs."""
+    reservations = {item.order_id: item for item in await lock_reservations(tx, order_ids)}
+    for row in await list_lines(tx, list(reservations)):
+        reservations[row["order_id"]].lines[row["sku"]] = row["quantity"]
+    levels = await lock_levels(tx, skus)
+    return Ledger(await get_now(tx), reservations=reservations.values(), levels=levels)
+
+
 async def _load_levels(
     tx: Connection, reservations: Collection[Reservation], skus: Collection[str]
 ) -> Ledger:
@@ -110,6 +119,19 @@ async def lock_levels(tx: Connection, skus: Collection[str]) -> list[Level]:
         Level(row["sku"], row["available"], row["reserved"], row["sold"], row["sequence"], stored=True)
         for row in rows
     ]
+
+
+async def sum_movements(tx: Connection, skus: Collection[str]) -> dict[str, tuple[int, int, int]]:
+    """Return what the movements of SKUs add up to: available, reserved, sold."""
+    rows = await tx.fetch(
+        """
+        SELECT sku, sum(available_delta)::bigint AS available, sum(reserved_delta)::bigint AS reserved,
+               sum(sold_delta)::bigint AS sold
+        FROM stock_movements WHERE sku = ANY($1::text[]) GROUP BY sku
+        """,
+        skus,
+    )
+    return {sku: (available, reserved, sold) for sku, available, reserved, sold in rows}
 
 
 async def list_receipts(tx: Connection, receipt_ids: Collection[str]) -> list[Receipt]:

@@ -3,7 +3,7 @@
 `handle` is for what comes by Kafka, `place`, `cancel` and `change_carts` for what comes by HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, assert_never
@@ -284,6 +284,26 @@ def _change_cart(cart: Cart, change: CartChange) -> CartChanged | HoldfastError:
     if isinstance(done, HoldfastError):
         return done
     return CartChanged(show_cart(cart), is_new_item=bool(done))
+
+
+async def tell_again(tx: Connection, lost: Mapping[UUID, Sequence[int]], *, cause: str) -> int:
+    """Tell once more where orders stand, and return how many events that takes; what they are stays as it is.
+
+    Args:
+        tx: the caller's transaction.
+        lost: by order, the numbers of its events that no topic holds any more; none: it is told under new ones.
+        cause: what the events name as their cause.
+    """
+    orders = await store.lock_orders(tx, lost.keys())
+    lines = await store.list_lines(tx, set(orders))
+    at = await store.get_time(tx)
+    for order_id, order in orders.items():
+        order.lines = lines.get(order_id, ())
+        order.tell_again(lost[order_id], cause, at)
+    await store.update_orders(tx, [order for order in orders.values() if order.changed])
+    told = [item for order in orders.values() for item in order.emitted]
+    await outbox.add(tx, told, at=at)
+    return len(told)
 
 
 async def read_orders(tx: Connection, order_ids: Sequence[UUID]) -> Sequence[Order | HoldfastError]:

@@ -16,7 +16,7 @@ from shared.kafka.offsets import (
     read_spans,
 )
 from shared.kafka.publisher import Outgoing, Published, Publisher, partition_of
-from shared.kafka.topics import TopicSpec, create_topics, list_topics
+from shared.kafka.topics import TopicSpec, create_topics, list_topic_configs, list_topics
 
 __all__ = [
     "GroupConsumer",
@@ -35,6 +35,7 @@ __all__ = [
     "find_offsets",
     "is_kafka_error",
     "list_committed_offsets",
+    "list_topic_configs",
     "list_topics",
     "measure_topics",
     "partition_of",

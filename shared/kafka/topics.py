@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from shared.errors import Unavailable
@@ -49,6 +50,26 @@ async def list_topics(settings: KafkaSettings) -> dict[str, int]:
         topic["topic"]: sum(1 for partition in topic["partitions"] if partition["leader"] >= 0)
         for topic in described
     }
+
+
+async def list_topic_configs(settings: KafkaSettings, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return how topics that exist are configured: each name with its value, defaults included.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+    """
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    configs: dict[str, dict[str, str]] = {}
+    async with administrator(settings) as admin:
+        for response in await admin.describe_configs(resources):
+            for _, message, _, name, entries in response.resources:
+                if message:
+                    detail = f"{name}: {message}"
+                    raise Unavailable(detail)
+                configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
 
 
 async def create_topics(

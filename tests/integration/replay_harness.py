@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 import pytest
+from cyclopts import App
 
 from deploy.local import ready
 from deploy.local.ready import ReadyLine
@@ -177,11 +178,12 @@ class Said:
 
 
 class Cli:
-    """Runs `holdfast replay … --json` on a system."""
+    """Runs a command (`holdfast replay` by default) with --json on a system."""
 
-    def __init__(self, system: System, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, system: System, capsys: pytest.CaptureFixture[str], command: App = replay) -> None:
         self._system = system
         self._capsys = capsys
+        self._command = command
 
     async def __call__(self, *words: str | UUID) -> Said:
         """Run it and return what it said."""
@@ -196,7 +198,7 @@ class Cli:
     async def _run(self, *words: str | UUID) -> tuple[int, str]:
         tokens = [*map(str, words), "--data-dir", str(self._system.data_dir)]
         self._capsys.readouterr()
-        status = await replay.run_async(tokens, exit_on_error=False, result_action="return_value")
+        status = await self._command.run_async(tokens, exit_on_error=False, result_action="return_value")
         return status, self._capsys.readouterr().out
 
 

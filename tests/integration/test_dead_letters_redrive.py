@@ -1,5 +1,6 @@
 """Does a dead letter that is sent again reach its group alone, byte for byte, once, and only when that was asked for?"""
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -90,10 +91,16 @@ async def test_a_letter_that_fails_again_waits_again(desk: Desk) -> None:
     await desk.handle(lambda: desk.has_letters(2), bad=[5])
 
     again = await desk.letters()
+    _, shown = await desk.holdfast(
+        "dlq", "show", desk.letters_topic, again[0]["partition"], again[0]["offset"]
+    )
     await redrive(desk)
     await desk.handle(lambda: desk.has_effects([5]))
 
     assert [letter["redrives"] for letter in again] == [1]
+    assert ["dlq_count", "2"] in shown["headers"]
+    assert (shown["refusals"], shown["refused_by"]) == (2, version("holdfast"))
+    assert shown["first_refused_at"] < shown["last_refused_at"] == shown["refused_at"]
     assert [header_of(record, "dlq_redrive") for record in await redriven(desk)] == ["1", "2"]
     assert await desk.states() == ["redriven", "redriven"]
 

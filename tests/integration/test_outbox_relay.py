@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from uuid import UUID
 
 import pytest
@@ -345,6 +346,8 @@ async def test_a_dead_letter_keeps_key_value_and_headers_byte_for_byte(
             "dlq_group": stream.group.encode(),
             "dlq_error": b"a sentence",
             "dlq_at": b"2026-03-01T12:00:00+00:00",
+            "dlq_count": b"1",
+            "dlq_version": version("holdfast").encode(),
         }
 
 

@@ -31,6 +31,7 @@ SQL_HOMES = (
     "ops/actions.py",
     "ops/dead_letters/store.py",
     "ops/reconcile/store.py",
+    "ops/repair/store.py",
     "ops/replay/store.py",
     "ops/timeline/store.py",
     "ops/webhooks/store.py",

@@ -3,9 +3,9 @@
 The rules are PROTOCOL.md, "Reservation (inventory)"; its table is `Ledger._advance`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, assert_never
 from uuid import UUID
 
 from services.inventory_service.domain.reservation import Reservation
@@ -133,6 +133,38 @@ class Ledger:
         self.new_changes.append(change)
         return True
 
+    def recount(self, sku: str, sums: tuple[int, int, int], cause: str) -> bool:
+        """Make the counters of a SKU (available, reserved, sold) what its movements add up to; False if they are."""
+        level = self._level(sku)
+        return level.stored and self._correct(level, sums, cause)
+
+    def tell_again(self, order_id: UUID, lost: Sequence[int], cause: str) -> None:
+        """Tell once more where a reservation stands, as its readers join what an event carries by rank.
+
+        Args:
+            order_id: the order; of a reservation that was never opened nothing was told.
+            lost: numbers of events that no topic holds any more, to be told under; without any, a new one is given out.
+            cause: what the events name as their cause.
+        """
+        reservation = self.reservations.get(order_id)
+        if reservation is None or not reservation.opened:
+            return
+        for number in lost:
+            # The first one also tells until when the units were held.
+            is_hold = number == 1 and reservation.expires_at is not None
+            standing = ReservationStatus.HELD if is_hold else reservation.status
+            self._tell_numbered(reservation, number, *_standing(reservation, standing), cause)
+        if not lost:
+            reservation.changed = True
+            fact, details = _standing(reservation, reservation.status)
+            self._tell(reservation, cause, fact, **details)
+
+    def tell_sku_again(self, sku: str, lost: Sequence[int], cause: str) -> None:
+        """Tell once more whether a SKU has run out, under the numbers of events that no topic holds any more."""
+        level = self._level(sku)
+        fact = StockReplenished if level.available else StockDepleted
+        self.events += [Emitted(fact(sku=sku), sku, number, cause, correlation_id=None) for number in lost]
+
     def _advance(self, reservation: Reservation, cause: str) -> None:
         """Do what the protocol says for where a reservation stands and all that is known of its order."""
         payment = reservation.payment_status
@@ -230,11 +262,32 @@ class Ledger:
         elif before == 0 < level.available and known:
             self._tell_of(level, movement.cause, StockReplenished)
 
+    def _correct(self, level: Level, sums: tuple[int, int, int], cause: str) -> bool:
+        before = level.available
+        if (level.available, level.reserved, level.sold) == sums:
+            return False
+        level.set_to(*sums)
+        if before > 0 == level.available:
+            self._tell_of(level, cause, StockDepleted)
+        elif before <= 0 < level.available:
+            self._tell_of(level, cause, StockReplenished)
+        return True
+
     def _tell(self, reservation: Reservation, cause: str, fact: type[StockFact], **details: Any) -> None:
         reservation.sequence += 1
-        event = fact(**reservation.carried(), **details)
+        self._tell_numbered(reservation, reservation.sequence, fact, details, cause)
+
+    def _tell_numbered(
+        self,
+        reservation: Reservation,
+        number: int,
+        fact: type[StockFact],
+        details: Mapping[str, Any],
+        cause: str,
+    ) -> None:
         key = str(reservation.order_id)
-        self.events.append(Emitted(event, key, reservation.sequence, cause, correlation_id=key))
+        event = fact(**reservation.carried(), **details)
+        self.events.append(Emitted(event, key, number, cause, correlation_id=key))
 
     def _tell_of(self, level: Level, cause: str, fact: type[SkuFact]) -> None:
         level.sequence += 1
@@ -261,6 +314,32 @@ def _key(change: Change) -> tuple[Literal["receipt", "adjustment"], str]:
             return "receipt", change.receipt_id
         case Adjustment():
             return "adjustment", change.adjustment_id
+
+
+def _standing(
+    reservation: Reservation, status: ReservationStatus | None
+) -> tuple[type[StockFact], dict[str, Any]]:
+    """Return which event says that a reservation stands there, and what it tells beside the carried state."""
+    # What was cancelled before anything was reserved gave nothing back.
+    lines = _wire(reservation.lines) if reservation.round else ()
+    if reservation.unavailable and status is reservation.status:
+        unavailable: UnavailableReason = "cancelled" if reservation.cancelled else "sold_since"
+        rejected = reservation.status is ReservationStatus.REJECTED
+        return StockUnavailable, {"reason": "rejected" if rejected else unavailable}
+    match status:
+        case ReservationStatus.HELD:
+            return StockReserved, {"lines": lines, "expires_at": reservation.expires_at}
+        case ReservationStatus.CONFIRMED:
+            return StockConfirmed, {"lines": lines, "late": reservation.round > 1}
+        case ReservationStatus.RELEASED:
+            return StockReleased, {"lines": lines, "reason": reservation.reason}
+        case ReservationStatus.RETURNED:
+            return StockReturned, {"lines": lines, "reason": reservation.reason}
+        case ReservationStatus.REJECTED | None:
+            # What was short then is not kept.
+            return StockRejected, {"shortages": ()}
+        case unreachable:
+            assert_never(unreachable)
 
 
 def _wire(lines: Mapping[str, int]) -> tuple[Line, ...]:

@@ -86,6 +86,14 @@ class Level:
         self.sold_delta += movement.sold_delta
         self.changed = True
 
+    def set_to(self, available: int, reserved: int, sold: int) -> None:
+        """Correct counters that went wrong; nothing moves."""
+        self.available_delta += available - self.available
+        self.reserved_delta += reserved - self.reserved
+        self.sold_delta += sold - self.sold
+        self.available, self.reserved, self.sold = available, reserved, sold
+        self.changed = True
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:

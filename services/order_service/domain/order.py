@@ -4,7 +4,7 @@ An order joins what it hears by rank, follows the protocol's table, and keeps wh
 transitions (one history row and one version each) and its events (numbered without holes).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, assert_never, cast
@@ -163,6 +163,43 @@ class Order:
         self._follow(cause, at)
         return True
 
+    def tell_again(self, lost: Sequence[int], cause: str, at: datetime) -> None:
+        """Tell once more where the order stands, as its readers join what an event carries by rank.
+
+        Args:
+            lost: numbers of events that no topic holds any more, to be told under; without any, new ones are given out.
+            cause: what the events name as their cause.
+            at: the time of the batch.
+        """
+        key = str(self.order_id)
+        standing = tuple(self._standing(at))
+        for number in lost:
+            opens = number == 1 and not self._was_refused
+            told = (self._requested(),) if opens else standing
+            self.emitted += [Emitted(event, key, number, cause, key) for event in told]
+        events = {type(event): event for event in (*self._opening(), *standing)}
+        for event in () if lost else events.values():
+            self.sequence += 1
+            self.changed = True
+            self.emitted.append(Emitted(event, key, self.sequence, cause, key))
+
+    @property
+    def _was_refused(self) -> bool:
+        """Tell whether the order was rejected as it was placed, so that nobody was asked for its goods."""
+        return self.stock.facet is Stock.REJECTED and not self.stock.sequence
+
+    def _opening(self) -> Iterator[OrderFact]:
+        """Yield the event that asks for the goods, as long as inventory has not answered."""
+        if self.stock.facet is Stock.NONE:
+            yield self._requested()
+
+    def _standing(self, at: datetime) -> Iterator[OrderFact]:
+        """Yield the event that says where the order stands; a cancellation says it to everybody."""
+        if self.cancellation is not None:
+            yield self._cancelled(self.cancellation)
+        else:
+            yield from self._told_of(self.status, at)
+
     def _decide_cart(self, outcome: CartOutcome) -> None:
         """Decide the cart, once: what becomes of the order later changes nothing for it."""
         if self.holds_cart:
@@ -211,19 +248,23 @@ class Order:
     def _refund_reason(self) -> RefundReason:
         return "cancelled" if self.is_cancelled else "unavailable"
 
-    def _news(self, before: OrderStatus | None, at: datetime) -> Iterator[OrderFact]:  # noqa: C901 (one case a status)
+    def _news(self, before: OrderStatus | None, at: datetime) -> Iterator[OrderFact]:
         """Yield the events of a step, in the order in which they are told.
 
         Late money that leads from EXPIRED or PAYMENT_FAILED back to AWAITING_PAYMENT tells nothing.
         """
         if before in CANCELLABLE and self.cancellation is not None:
             yield self._cancelled(self.cancellation)
-        match self.status:
+        if self.status is not OrderStatus.AWAITING_PAYMENT or before is OrderStatus.REQUESTED:
+            yield from self._told_of(self.status, at)
+
+    def _told_of(self, status: OrderStatus, at: datetime) -> Iterator[OrderFact]:
+        """Yield the event of a status, if it has one of its own."""
+        match status:
             case OrderStatus.REQUESTED:
                 yield self._requested()
             case OrderStatus.AWAITING_PAYMENT:
-                if before is OrderStatus.REQUESTED:
-                    yield self._awaiting_payment(at)
+                yield self._awaiting_payment(at)
             case OrderStatus.PROCESSING:
                 yield self._confirmed(at)
             case OrderStatus.REJECTED:

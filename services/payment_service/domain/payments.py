@@ -15,7 +15,7 @@ from services.payment_service.domain.refunds import Refund
 from shared.envelope import Emitted
 from shared.events import PaymentAttemptFailed, PaymentFact, PaymentFailed, PaymentReason, PaymentStatus
 
-_REASONS: Final[dict[AttemptStatus, PaymentReason]] = {
+FAILURE_REASONS: Final[dict[AttemptStatus, PaymentReason]] = {
     AttemptStatus.FAILED: "declined",
     AttemptStatus.EXPIRED: "expired",
     AttemptStatus.CANCELLED: "cancelled",
@@ -36,7 +36,7 @@ def derive(
         return PaymentStatus.QUARANTINED, None
     failed = [attempt for attempt in known if attempt.is_failed]
     if failed and sum(attempt.is_spent for attempt in known) >= attempts_max:
-        return PaymentStatus.FAILED, _REASONS[failed[-1].status]
+        return PaymentStatus.FAILED, FAILURE_REASONS[failed[-1].status]
     if closed:
         return PaymentStatus.CANCELLED, "cancelled"
     return PaymentStatus.PENDING, None
@@ -111,7 +111,7 @@ class Payment:
                 cause,
                 attempt_id=failed.attempt_id,
                 gateway=failed.gateway,
-                reason=_REASONS[failed.status],
+                reason=FAILURE_REASONS[failed.status],
                 attempts_left=max(0, self.attempts_max - len(self.attempts)),
             )
 
@@ -119,6 +119,10 @@ class Payment:
         """Keep an event with its content, the state as it is now, and the next number."""
         self.sequence += 1
         self.is_changed = True
+        self.tell_numbered(self.sequence, event, cause, **content)
+
+    def tell_numbered(self, number: int, event: type[PaymentFact], cause: str, **content: Any) -> None:
+        """Keep an event with its content and the state as it is now, under a number that was given out before."""
         told = event(
             order_id=self.order_id,
             payment_status=self.status,
@@ -131,4 +135,4 @@ class Payment:
             **content,
         )
         key = str(self.order_id)
-        self.emitted.append(Emitted(told, key, self.sequence, cause, key))
+        self.emitted.append(Emitted(told, key, number, cause, key))

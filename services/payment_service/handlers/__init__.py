@@ -11,7 +11,7 @@ from services.payment_service.handlers.attempts import (
     save_attempt_answers,
     start_attempts,
 )
-from services.payment_service.handlers.orders import CONSUMED, CONSUMER, Consumed, Policy, handle
+from services.payment_service.handlers.orders import CONSUMED, CONSUMER, Consumed, Policy, handle, tell_again
 from services.payment_service.handlers.quarantine import Resolve, Resolved, resolve
 from services.payment_service.handlers.reconciling import Asked, reconcile
 from services.payment_service.handlers.refunds import (
@@ -49,4 +49,5 @@ __all__ = [
     "save_attempt_answers",
     "save_refund_answers",
     "start_attempts",
+    "tell_again",
 ]

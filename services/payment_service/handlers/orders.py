@@ -1,12 +1,13 @@
 """What does the payment service do with what it hears of orders?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias, assert_never, get_args
+from uuid import UUID
 
 from services.payment_service import store
-from services.payment_service.domain import paying, refunding
+from services.payment_service.domain import paying, refunding, telling
 from services.payment_service.domain.payments import Payment
 from services.payment_service.handlers.saving import save
 from shared.database import Connection
@@ -82,6 +83,22 @@ async def handle(
             payments[order_id] = payment
     await save(tx, payments, at)
     return refusals
+
+
+async def tell_again(tx: Connection, lost: Mapping[UUID, Sequence[int]], *, cause: str) -> int:
+    """Tell once more where payments stand, and return how many events that takes; what they are stays as it is.
+
+    Args:
+        tx: the caller's transaction.
+        lost: by order, the numbers of its events that no topic holds any more; none: it is told under a new one.
+        cause: what the events name as their cause.
+    """
+    at = await store.get_now(tx)
+    payments = await store.lock(tx, lost.keys())
+    for order_id, payment in payments.items():
+        telling.tell_again(payment, lost[order_id], cause)
+    await save(tx, payments, at)
+    return sum(len(payment.emitted) for payment in payments.values())
 
 
 def _hear_order(payment: Payment, message: Message[Consumed], policy: Policy, at: datetime) -> Refusal | None:

@@ -152,6 +152,10 @@ class ScheduledGateway:
         taken.told.append(body)
         return Unanswered("mute") if conduct == "mute" else RefundPending(name)
 
+    async def identify(self, notice: Notice) -> Notice | Unanswered | None:
+        """Every notice names its payment."""
+        return notice
+
     def verify(self, headers: Mapping[str, str], body: bytes) -> str:
         """Nothing comes by HTTP here."""
         raise NotImplementedError

@@ -128,15 +128,19 @@ class Judge:
         return len(webhooks), judged
 
     async def _ask(self, questions: Sequence[Question]) -> _Answers:
-        """Ask once for each attempt, however many deliveries speak of it."""
-        asked = {question.attempt.attempt_id: question for question in questions}
+        """Ask once for each attempt, however many deliveries speak of it, and for each delivery that names none."""
+        asked = {_subject(question): question for question in questions}
         answers = await asyncio.gather(*(self._ask_about(question) for question in asked.values()))
-        by_attempt: dict[UUID, Notice | Unanswered | None] = dict(zip(asked, answers, strict=True))
-        return {question.webhook_id: by_attempt[question.attempt.attempt_id] for question in questions}
+        known: dict[UUID | int, Notice | Unanswered | None] = dict(zip(asked, answers, strict=True))
+        return {question.webhook_id: known[_subject(question)] for question in questions}
 
     async def _ask_about(self, question: Question) -> Notice | Unanswered | None:
+        gateway = self._gateways.get(question.gateway)
         async with self._calls:
-            answer = await self._gateways.get(question.gateway).ask(question.attempt)
+            if isinstance(question.about, Notice):
+                answer = await gateway.identify(question.about)
+            else:
+                answer = await gateway.ask(question.about)
         if isinstance(answer, Unanswered):
             _log.warning("gateway_unanswered", webhook_id=question.webhook_id, detail=answer.detail)
         return answer
@@ -170,6 +174,10 @@ class Judge:
             await store.postpone_webhook(
                 tx, webhook_id, f"not judged: {error!r}"[:_REASON_CHARACTERS_MAX], self._backoff.seconds_max
             )
+
+
+def _subject(question: Question) -> UUID | int:
+    return question.webhook_id if isinstance(question.about, Notice) else question.about.attempt_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,3 +176,36 @@ async def test_a_dispute_that_the_gateway_does_not_confirm_marks_nothing(payment
 
     stored = (await payment_of(payment_db, attempt.order_id)).attempts[attempt.attempt_id]
     assert (stored.status, stored.review_at) == (AttemptStatus.SUCCEEDED, None)
+
+
+async def test_a_forged_delivery_does_not_make_the_true_one_a_duplicate(payment_db: Database) -> None:
+    """The gateway said something else, which counted; when it confirms the same content later, that counts too."""
+    async with fake_gateway() as gateway:
+        attempt = await an_attempt(payment_db, gateway)
+        stored = gateway.payments[f"gateway-{attempt.attempt_id}"]
+        stored["status"] = "failed"
+        await keep(payment_db, ("e-1", webhook_body(attempt)))
+        async with an_unsure_judge(payment_db, gateway) as judge:
+            await judge.tick()
+            forged = await status_of(payment_db, attempt)
+            pay(gateway, attempt)
+            await keep(payment_db, *[("e-1", webhook_body(attempt))] * 2)
+            await judge.tick()
+
+    assert forged is AttemptStatus.FAILED
+    assert await verdicts(payment_db) == ["applied", "applied", "duplicate"]
+    assert (await payment_of(payment_db, attempt.order_id)).status is PaymentStatus.SUCCEEDED
+
+
+async def test_a_forged_delivery_that_moves_nothing_leaves_the_event_open(payment_db: Database) -> None:
+    """It is regressive unasked, and so is its repetition: neither says what the gateway thinks of it."""
+    async with fake_gateway() as gateway:
+        attempt = await an_attempt(payment_db, gateway)
+        pay(gateway, attempt)
+        await keep(payment_db, ("e-1", webhook_body(attempt)))
+        async with an_unsure_judge(payment_db, gateway) as judge:
+            await judge.tick()
+            await keep(payment_db, *[("e-2", webhook_body(attempt, "failed"))] * 2)
+            await judge.tick()
+
+    assert await verdicts(payment_db) == ["applied", "regressive", "regressive"]

@@ -324,13 +324,13 @@ async def test_stripe_is_asked_whose_payment_an_intent_is(gateway: Stripe, doubl
     attempt = await paid(gateway, double)
     double.dispute(session_of(attempt))
     notice = gateway.read(double.events[-1])
-    stranger = Notice("x", transaction_id="pi_gone")
+    stranger = Notice("x", alias="pi_gone")
 
     known = await gateway.identify(notice)
 
     assert notice.attempt_id is None
     assert isinstance(known, Notice)
-    assert (known.attempt_id, known.transaction_id, known.dispute) == (
+    assert (known.attempt_id, known.alias, known.dispute) == (
         attempt.attempt_id,
         None,
         notice.dispute,

@@ -48,7 +48,7 @@ def everything_logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[Any]]:
 
 async def ask_everything(gateway: Stripe, attempt: Attempt) -> list[object]:
     """Return all that the gateway answers about an attempt."""
-    named = Notice("x", transaction_id="pi_1")
+    named = Notice("x", alias="pi_1")
     return [
         await gateway.create(attempt),
         await gateway.ask(attempt),

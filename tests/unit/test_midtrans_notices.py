@@ -190,7 +190,7 @@ def test_a_refund_by_somebody_else_has_no_id_of_ours() -> None:
     """One that was made on Midtrans's dashboard has a key of its own."""
     notice = read(a_document("refund", refunds=[a_listed_refund(refund_key="dashboard-1")]))
 
-    assert notice.refund == RefundNotice(400_000, "IDR", "1", None)
+    assert notice.refund == RefundNotice(400_000, "IDR", "1", None, is_foreign=True)
 
 
 # --- amounts, times, names ------------------------------------------------------------------------------------------

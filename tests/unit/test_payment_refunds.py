@@ -1,10 +1,12 @@
 """Does money go back once, in full, and only on the gateway's word?"""
 
+from typing import Any
+
 import pytest
 
 from services.payment_service.domain import refunding
 from services.payment_service.domain.answers import Declined, Refunded, RefundPending, Unanswered
-from services.payment_service.domain.attempts import AttemptStatus, Verdict
+from services.payment_service.domain.attempts import AttemptStatus, Notice, RefundNotice, Verdict
 from services.payment_service.domain.payments import Payment
 from services.payment_service.domain.refunds import Refund, RefundStatus, full_refund_id
 from shared.errors import Conflict
@@ -13,6 +15,7 @@ from shared.ids import new_id
 from tests.payment_building import (
     AMOUNT_MINOR,
     AT,
+    CURRENCY,
     a_notice,
     a_paid_payment,
     a_refund_notice,
@@ -163,3 +166,94 @@ def test_a_refund_webhook_that_may_mean_either_of_two_is_left_open() -> None:
 
     assert verdict is Verdict.UNMATCHED
     assert {refund.status for refund in payment.refunds.values()} == {RefundStatus.DUE}
+
+
+# --- made at the gateway --------------------------------------------------------------------------------------------
+
+
+def by_hand(
+    payment: Payment, amount_minor: int = AMOUNT_MINOR, name: str = "hand-1", **changes: Any
+) -> Notice:
+    """Return the gateway's word that somebody gave money of the only attempt back there."""
+    (attempt,) = payment.attempts.values()
+    said: dict[str, Any] = {"gateway_refund_id": name, "is_foreign": True, **changes}
+    return a_refund_notice(attempt, amount_minor, **said)
+
+
+def test_a_refund_made_at_the_gateway_counts_as_an_operators() -> None:
+    """All of it is gone: the payment is REFUNDED, and our own refund finds nothing left to give back."""
+    payment = a_paid_payment()
+
+    assert hear(payment, by_hand(payment)) is Verdict.APPLIED
+    refunding.refund_settled(payment, "cancelled", cause="test", at=AT)
+
+    refund = the_refund_of(payment)
+    assert (refund.status, refund.reason, refund.gateway_refund_id) == (
+        RefundStatus.SUCCEEDED,
+        "operator",
+        "hand-1",
+    )
+    assert (payment.status, payment.refunded_minor) == (PaymentStatus.REFUNDED, AMOUNT_MINOR)
+    assert told(payment)[-1] == "PaymentRefunded"
+
+
+def test_a_refund_made_at_the_gateway_counts_once() -> None:
+    """However often and under whatever event it is told; another one of the same amount is another one."""
+    payment = a_paid_payment()
+
+    verdicts = [hear(payment, by_hand(payment, 100, name)) for name in ("hand-1", "hand-1", "hand-2")]
+
+    assert verdicts == [Verdict.APPLIED, Verdict.DUPLICATE, Verdict.APPLIED]
+    assert (payment.status, payment.refunded_minor) == (PaymentStatus.SUCCEEDED, 200)
+
+
+def test_a_refund_made_at_the_gateway_is_not_taken_for_ours() -> None:
+    """Ours of the same amount stays due; together they are more than came, so that a person must look."""
+    payment = a_paid_payment()
+    refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+    (attempt,) = payment.attempts.values()
+
+    verdicts = [hear(payment, by_hand(payment)) for _ in range(2)]
+
+    assert verdicts == [Verdict.MISMATCH, Verdict.DUPLICATE]
+    assert the_refund_of(payment).status is RefundStatus.DUE
+    assert attempt.review_reason == "refund of 1250 EUR made at the gateway, but 0 EUR were left"
+
+
+@pytest.mark.parametrize("changes", [{"amount_minor": AMOUNT_MINOR + 1}, {"currency": "USD"}])
+def test_a_refund_made_at_the_gateway_that_cannot_be_is_contested(changes: dict[str, Any]) -> None:
+    """More than came, or other money: nothing is counted, and an operator decides."""
+    payment = a_paid_payment()
+    (attempt,) = payment.attempts.values()
+
+    verdict = hear(payment, by_hand(payment, **changes))
+
+    assert (verdict, payment.refunds, payment.status) == (Verdict.MISMATCH, {}, PaymentStatus.SUCCEEDED)
+    assert attempt.review_at == AT
+
+
+def test_money_that_goes_back_before_it_is_known_to_have_come_waits() -> None:
+    """The delivery is looked at again: the success is on its way."""
+    payment = an_open_payment()
+    attempt = an_attempt_of(payment)
+
+    early = hear(payment, by_hand(payment))
+    hear(payment, a_notice(attempt, SUCCEEDED))
+
+    assert (early, hear(payment, by_hand(payment))) == (Verdict.UNMATCHED, Verdict.APPLIED)
+
+
+def test_a_partial_refund_tells_of_the_success_that_was_lost() -> None:
+    """What did not go back was taken: the payment is settled, and the part is counted."""
+    payment = an_open_payment()
+    attempt = an_attempt_of(payment)
+    part = RefundNotice(100, CURRENCY, "hand-1", is_foreign=True)
+
+    verdict = hear(payment, a_notice(attempt, SUCCEEDED, refund=part))
+
+    assert (verdict, payment.status, payment.refunded_minor) == (
+        Verdict.APPLIED,
+        PaymentStatus.SUCCEEDED,
+        100,
+    )
+    assert told(payment)[-2:] == ["PaymentSucceeded", "PaymentRefunded"]

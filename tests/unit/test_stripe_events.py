@@ -282,7 +282,8 @@ def test_a_refund_made_by_hand_names_the_intent() -> None:
     notice = read("refund.created", a_stripe_refund(REFUND, metadata={}))
 
     assert notice.refund is not None
-    assert (notice.attempt_id, notice.transaction_id, notice.refund.refund_id) == (None, INTENT_ID, None)
+    assert (notice.attempt_id, notice.transaction_id, notice.alias) == (None, None, INTENT_ID)
+    assert (notice.refund.refund_id, notice.refund.is_foreign) == (None, True)
 
 
 def test_a_dispute_says_why_how_it_stands_and_how_much() -> None:
@@ -290,7 +291,8 @@ def test_a_dispute_says_why_how_it_stands_and_how_much() -> None:
     notice = read("charge.dispute.closed", dispute(ATTEMPT, reason="product_not_received", status="lost"))
 
     assert notice.dispute == "product_not_received: lost, 1250 EUR"
-    assert (notice.status, notice.attempt_id, notice.transaction_id) == (None, None, INTENT_ID)
+    assert (notice.status, notice.attempt_id, notice.transaction_id) == (None, None, None)
+    assert notice.alias == INTENT_ID
 
 
 @pytest.mark.parametrize(

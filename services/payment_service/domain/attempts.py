@@ -66,7 +66,8 @@ class Task(StrEnum):
 class RefundNotice:
     """What a gateway says about money it gave back; `refund_id` is ours, where the gateway repeats it.
 
-    `failed` says that the refund did not arrive after all, and must be asked for again or looked at.
+    `failed` says that the refund did not arrive after all, and must be asked for again or looked at. `is_foreign` says
+    that it is certainly none that we asked for: somebody had it made at the gateway.
     """
 
     amount_minor: int
@@ -74,6 +75,7 @@ class RefundNotice:
     gateway_refund_id: str | None = None
     refund_id: UUID | None = None
     failed: bool = False
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Notice:
     `is_confirmed` is False where the signature does not cover the status: the gateway must be asked before it counts.
     `dispute` says why somebody contests money that was taken; it moves nothing, a person decides.
     `is_final` marks a cancellation that the gateway is documented never to leave again.
+    `alias` is what the gateway calls the payment where it says neither our reference nor a transaction that we know: only
+    the gateway itself can tell whose it is.
     """
 
     native_status: str
@@ -99,6 +103,15 @@ class Notice:
     is_confirmed: bool = True
     dispute: str | None = None
     is_final: bool = False
+    alias: str | None = None
+
+    def is_repeated_by(self, answer: "Notice") -> bool:
+        """Tell whether an answer says all that this says: where the attempt stands, what went back, what is contested."""
+        return (
+            self.status in {None, answer.status}
+            and self.refund in {None, answer.refund}
+            and self.dispute in {None, answer.dispute}
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,11 +122,14 @@ def learn(
 
 def hear(payment: Payment, attempt: Attempt, notice: Notice, *, cause: str, at: datetime) -> Judgement:
     """Apply what a gateway says about an attempt as far as it is news, and return the verdict."""
-    if notice.refund is not None and notice.dispute is None:
-        return refunding.hear_refund(payment, attempt, notice.refund, cause=cause, at=at)
     judgement = attempt_rules.judge(attempt, notice)
-    _apply(payment, attempt, notice, judgement, cause=cause, at=at)
-    return judgement
+    is_refund = notice.refund is not None and notice.dispute is None
+    # Where a part went back of money that was not known to have come, both is news.
+    if not is_refund or judgement.status is not None:
+        _apply(payment, attempt, notice, judgement, cause=cause, at=at)
+    if notice.refund is None or not is_refund:
+        return judgement
+    return refunding.hear_refund(payment, attempt, notice.refund, cause=cause, at=at)
 
 
 def _add_attempt(payment: Payment, attempt_id: UUID, gateway: str, at: datetime) -> Attempt:

@@ -1,12 +1,13 @@
 """What changes a refund: who may have one made, and what do gateways say of it?
 
 An attempt has one full refund, whatever its reason, which takes all that partial ones have left. A refund is only ever
-finished on the gateway's word, by its answer or by its webhook, whichever comes first.
+finished on the gateway's word, by its answer or by its webhook, whichever comes first. What somebody gave back at the
+gateway itself counts as an operator's refund.
 """
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from services.payment_service.domain.answers import Declined, Refunded, RefundPending, Unanswered
 from services.payment_service.domain.attempts import (
@@ -110,6 +111,8 @@ def hear_refund(
 ) -> Judgement:
     """Finish the refund that a gateway's webhook speaks of, or have it made again if the gateway took it back."""
     candidates = _candidates(payment, attempt, notice)
+    if notice.is_foreign and not notice.failed and not candidates:
+        return _count_foreign(payment, attempt, notice, cause=cause, at=at)
     if len(candidates) != 1:
         return Judgement(Verdict.UNMATCHED, "no refund of ours is known to be meant")
     refund = candidates[0]
@@ -129,6 +132,30 @@ def hear_refund(
     return Judgement(Verdict.APPLIED, f"refund {before} → {status}")
 
 
+def _count_foreign(
+    payment: Payment, attempt: Attempt, notice: RefundNotice, *, cause: str, at: datetime
+) -> Judgement:
+    """Count a refund that somebody had made at the gateway, as an operator's: the money is gone all the same."""
+    if attempt.received_amount_minor is None:
+        return Judgement(Verdict.UNMATCHED, "money went back that is not known to have come")
+    money = f"{notice.amount_minor} {notice.currency}"
+    left_minor = _left_minor(attempt)
+    if notice.currency != attempt.received_currency or not 0 < notice.amount_minor <= left_minor:
+        dispute = (
+            f"refund of {money} made at the gateway, but {left_minor} {attempt.received_currency} were left"
+        )
+        if attempt.dispute != dispute:
+            attempt.contest(dispute, at)
+            return Judgement(Verdict.MISMATCH, "refund", contested=dispute)
+        return Judgement(Verdict.DUPLICATE, f"the attempt is contested already: {dispute}")
+    refund_id = uuid5(attempt.attempt_id, f"refund {notice.gateway_refund_id}")
+    refund = _new_refund(attempt, refund_id, notice.amount_minor, "operator", at)
+    refund.is_full, refund.note = notice.amount_minor == left_minor, "made at the gateway"
+    _add_refund(payment, attempt, refund, cause)
+    _finish(payment, refund, notice.gateway_refund_id, cause)
+    return Judgement(Verdict.APPLIED, f"a refund of {money} was made at the gateway")
+
+
 def _candidates(payment: Payment, attempt: Attempt, notice: RefundNotice) -> list[Refund]:
     """Find the refunds that may be meant: by an id, else ones of the same amount, unanswered or (failed) made."""
     own = payment.refunds_of(attempt)
@@ -136,7 +163,7 @@ def _candidates(payment: Payment, attempt: Attempt, notice: RefundNotice) -> lis
         return [refund for refund in own if refund.refund_id == notice.refund_id]
     if notice.gateway_refund_id is not None:
         known = [refund for refund in own if refund.gateway_refund_id == notice.gateway_refund_id]
-        if known:
+        if known or notice.is_foreign:
             return known
     return [
         refund

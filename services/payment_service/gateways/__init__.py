@@ -38,6 +38,9 @@ class Gateway(AbstractAsyncContextManager["Gateway"], Protocol):
     ) -> Refunded | RefundPending | Declined | Unanswered:
         """Give money of an attempt back; the refund's id is the idempotency key."""
 
+    async def identify(self, notice: Notice) -> Notice | Unanswered | None:
+        """Ask which attempt a notice with an `alias` is about, and return the notice with it; None: none of ours."""
+
     def verify(self, headers: Mapping[str, str], body: bytes) -> str:
         """Return the id of a webhook's event, which repeated deliveries share.
 

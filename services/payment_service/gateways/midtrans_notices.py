@@ -201,4 +201,5 @@ def _last_refund(document: Document) -> RefundNotice | None:
         currency=_currency(document),
         gateway_refund_id=refund_name(last),
         refund_id=None if key is None else own_id(key),
+        is_foreign=key is not None and own_id(key) is None,
     )

@@ -232,13 +232,13 @@ class Stripe:
 
         Disputes, and refunds that somebody made by hand, carry no metadata of ours: the intent does.
         """
-        if notice.attempt_id is not None or notice.transaction_id is None:
+        if notice.alias is None:
             return notice
-        intent = await self._calls.get(f"/v1/payment_intents/{quote(notice.transaction_id, safe='')}")
+        intent = await self._calls.get(f"/v1/payment_intents/{quote(notice.alias, safe='')}")
         if intent is None or isinstance(intent, Unanswered):
             return intent
         attempt_id = stripe_events.attempt_of(intent)
-        return None if attempt_id is None else replace(notice, attempt_id=attempt_id, transaction_id=None)
+        return None if attempt_id is None else replace(notice, attempt_id=attempt_id, alias=None)
 
 
 def _load_signature() -> "type[WebhookSignature]":

@@ -3,6 +3,7 @@
 A payment has three objects at Stripe. The Checkout Session is what we create, so its id is our
 `gateway_transaction_id`; the PaymentIntent and its charge do not exist before somebody pays, so what speaks of them
 carries no transaction and is matched by our attempt id, which Stripe keeps as metadata of session, intent and refund.
+Disputes, and refunds that somebody made by hand, have no metadata: their intent is an alias, about which Stripe is asked.
 What is cancelled is so for good: an expired session cannot be completed, a canceled intent makes no further charges.
 """
 
@@ -174,11 +175,11 @@ def _end(session: Document, at: datetime) -> AttemptStatus:
 def _read_refund_notice(native: str, subject: Document, at: datetime, *, failed: bool) -> Notice:
     amount, currency = _money(subject, "amount")
     own_id = documents.identity(_metadata(subject), REFUND_ID)
-    refund = RefundNotice(amount, currency, documents.text(subject, "id"), own_id, failed)
-    attempt_id = attempt_of(subject)
-    # A refund that somebody made by hand has none of our metadata: the intent is all that names the payment.
-    intent_id = None if attempt_id else reference(subject, "payment_intent")
-    return Notice(native, None, attempt_id, intent_id, occurred_at=at, refund=refund)
+    # Every refund that we ask for has our metadata; one that somebody made by hand has none.
+    refund = RefundNotice(
+        amount, currency, documents.text(subject, "id"), own_id, failed, is_foreign=own_id is None
+    )
+    return Notice(native, occurred_at=at, refund=refund, **_whose(subject))
 
 
 def _read_dispute(native: str, subject: Document, at: datetime) -> Notice:
@@ -186,11 +187,16 @@ def _read_dispute(native: str, subject: Document, at: datetime) -> Notice:
     why = word(subject, "reason") or "no reason given"
     return Notice(
         native,
-        attempt_id=attempt_of(subject),
-        transaction_id=reference(subject, "payment_intent"),
         occurred_at=at,
         dispute=f"{why}: {word(subject, 'status') or 'open'}, {amount} {currency}",
+        **_whose(subject),
     )
+
+
+def _whose(subject: Document) -> dict[str, Any]:
+    """Return our attempt, or else the intent, which only Stripe can say whose it is."""
+    attempt_id = attempt_of(subject)
+    return {"attempt_id": attempt_id} if attempt_id else {"alias": reference(subject, "payment_intent")}
 
 
 # --- objects in answers ---------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from services.payment_service.handlers.saving import save
 from services.payment_service.store import JudgedWebhook, NewWebhook, StoredWebhook
 from shared.database import Connection
 
+#: Verdicts that are those of their event: all its other deliveries are duplicates.
+_DECIDED = frozenset({Verdict.APPLIED, Verdict.REGRESSIVE, Verdict.MISMATCH})
 #: To which attempt and order a gateway's reference or transaction belongs.
 _Known: TypeAlias = Mapping[tuple[str, UUID | str], tuple[UUID, UUID]]
 
@@ -29,7 +31,7 @@ class Delivery:
     """A stored delivery with what its gateway's reader made of it; `problem` says why there is nothing.
 
     `retry_seconds` is None if it is not looked at again. `answer` is what the gateway said when it `is_asked` about it,
-    None if it knows no such payment.
+    None if it knows no such payment: whose it is, where the notice has an alias, else where the attempt stands.
     """
 
     webhook: StoredWebhook
@@ -40,6 +42,18 @@ class Delivery:
     answer: Notice | Unanswered | None = None
 
     @property
+    def is_named_by_alias(self) -> bool:
+        """Whether only the gateway can tell which attempt is meant."""
+        return self.notice is not None and self.notice.alias is not None
+
+    @property
+    def identified(self) -> Notice | None:
+        """What is said, as far as it is known of whom: under its alias only once the gateway has told."""
+        if not self.is_named_by_alias:
+            return self.notice
+        return self.answer if isinstance(self.answer, Notice) else None
+
+    @property
     def cause(self) -> str:
         """What the events that follow from it name as their cause."""
         return f"webhook:{self.webhook.webhook_id}"
@@ -47,11 +61,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A delivery that has no verdict yet: the gateway must say itself where the attempt stands."""
+    """A delivery that has no verdict yet: the gateway must say itself where the attempt stands, or whose the payment is."""
 
     webhook_id: int
     gateway: str
-    attempt: Attempt
+    about: Attempt | Notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,7 @@ async def judge(tx: Connection, deliveries: Sequence[Delivery]) -> Judged:
     Those whose gateway must be asked first are left as they are, and returned as questions.
     """
     at = await store.get_now(tx)
-    notices = [delivery.notice for delivery in deliveries if delivery.notice is not None]
+    notices = [delivery.identified for delivery in deliveries if delivery.identified is not None]
     known = await _find_attempts(tx, notices, {delivery.webhook.gateway for delivery in deliveries})
     payments = await store.lock(tx, {order_id for _, order_id in known.values()})
     # Read under the locks: what another process judged meanwhile is committed by now.
@@ -94,7 +108,7 @@ async def judge(tx: Connection, deliveries: Sequence[Delivery]) -> Judged:
         if isinstance(verdict, Question):
             questions.append(verdict)
             continue
-        if verdict.verdict in {Verdict.APPLIED, Verdict.REGRESSIVE, Verdict.MISMATCH}:
+        if verdict.is_decisive and verdict.verdict in _DECIDED:
             judged.add(event)
         verdicts.append(verdict)
     await save(tx, payments, at)
@@ -125,25 +139,24 @@ def _judge(
     judged = JudgedWebhook(webhook.webhook_id, Verdict.IGNORED, delivery.problem)
     if notice is None:
         return judged
-    judged.attempt_id, judged.transaction_id = notice.attempt_id, notice.transaction_id
-    name = notice.attempt_id or notice.transaction_id
-    attempt_id, judged.order_id = known.get((webhook.gateway, name), (None, None)) if name else (None, None)
+    judged.attempt_id, judged.transaction_id = notice.attempt_id, notice.transaction_id or notice.alias
     judgement: Judgement | Question | _Unconfirmed
     if notice.status is None and notice.refund is None and notice.dispute is None:
         judgement = Judgement(Verdict.IGNORED, f"{notice.native_status} is of no interest")
     elif is_repeated:
         judgement = Judgement(Verdict.DUPLICATE, "this event was delivered before")
-    elif attempt_id is None or judged.order_id is None:
-        judgement = Judgement(Verdict.UNMATCHED, "no attempt of ours is known to be meant")
+    elif delivery.is_named_by_alias and not delivery.is_asked:
+        judgement = Question(webhook.webhook_id, webhook.gateway, notice)
     else:
-        payment = payments[judged.order_id]
-        judgement = _hear(delivery, notice, payment, payment.attempts[attempt_id], at)
+        judgement = _hear(delivery, judged, known, payments, at)
     if isinstance(judgement, Question):
         return judgement
     judged.verdict, judged.reason = Verdict.UNMATCHED, judgement.reason
     if isinstance(judgement, Judgement):
         judged.verdict = judgement.verdict
-    if judged.verdict is Verdict.UNMATCHED and delivery.retry_seconds is not None:
+    # Whom the gateway does not know, or names and we do not, nobody will know later: attempts are stored first.
+    is_strange = delivery.is_named_by_alias and judged.order_id is None and isinstance(judgement, Judgement)
+    if judged.verdict is Verdict.UNMATCHED and delivery.retry_seconds is not None and not is_strange:
         judged.judge_at = at + timedelta(seconds=delivery.retry_seconds)
         if isinstance(judgement, _Unconfirmed):
             judged.verdict = None
@@ -151,10 +164,48 @@ def _judge(
 
 
 def _hear(
-    delivery: Delivery, notice: Notice, payment: Payment, attempt: Attempt, at: datetime
+    delivery: Delivery,
+    judged: JudgedWebhook,
+    known: _Known,
+    payments: Mapping[UUID, Payment],
+    at: datetime,
 ) -> Judgement | Question | _Unconfirmed:
-    """Apply a notice that counts by itself; of any other that would change something, what the gateway answers."""
-    if notice.is_confirmed or not _would_move(attempt, notice):
+    """Let the payment hear what is said about one of its attempts, and note in `judged` which one that is."""
+    said = delivery.identified
+    if said is None:
+        if isinstance(delivery.answer, Unanswered):
+            return _Unconfirmed(f"whose payment it is, is not known: {delivery.answer.detail}")
+        return Judgement(Verdict.UNMATCHED, "the gateway knows no attempt of ours under this name")
+    judged.attempt_id = said.attempt_id
+    name = said.attempt_id or said.transaction_id
+    attempt_id, judged.order_id = (
+        known.get((delivery.webhook.gateway, name), (None, None)) if name else (None, None)
+    )
+    if attempt_id is None or judged.order_id is None:
+        return Judgement(Verdict.UNMATCHED, "no attempt of ours is known to be meant")
+    payment = payments[judged.order_id]
+    attempt = payment.attempts[attempt_id]
+    if said.is_confirmed:
+        return paying.hear(payment, attempt, said, cause=delivery.cause, at=at)
+    return _hear_unconfirmed(delivery, said, judged, payment, attempt=attempt, at=at)
+
+
+def _hear_unconfirmed(
+    delivery: Delivery,
+    notice: Notice,
+    judged: JudgedWebhook,
+    payment: Payment,
+    *,
+    attempt: Attempt,
+    at: datetime,
+) -> Judgement | Question | _Unconfirmed:
+    """Apply what the gateway answers in the place of a notice that would change something.
+
+    Whoever saw one signed notification can make others. Unless the gateway says the same, the verdict is this delivery's
+    alone: the true one of the same content may be still to come.
+    """
+    judged.is_decisive = False
+    if not _would_move(attempt, notice):
         return paying.hear(payment, attempt, notice, cause=delivery.cause, at=at)
     if not delivery.is_asked:
         named = attempt.gateway_transaction_id or notice.transaction_id
@@ -162,6 +213,7 @@ def _hear(
         return Question(delivery.webhook.webhook_id, delivery.webhook.gateway, asked)
     match delivery.answer:
         case Notice() as answer:
+            judged.is_decisive = notice.is_repeated_by(answer)
             occurred_at = answer.occurred_at or notice.occurred_at
             said = replace(answer, occurred_at=occurred_at)
             return paying.hear(payment, attempt, said, cause=delivery.cause, at=at)

@@ -34,7 +34,10 @@ class StoredWebhook:
 
 @dataclass(slots=True)
 class JudgedWebhook:
-    """What is known of a delivery after it was judged; `judge_at` says when it is judged again, None: never."""
+    """What is known of a delivery after it was judged; `judge_at` says when it is judged again, None: never.
+
+    `is_decisive` says that its verdict is that of its event, and all other deliveries of it are duplicates.
+    """
 
     webhook_id: int
     verdict: Verdict | None
@@ -43,6 +46,7 @@ class JudgedWebhook:
     transaction_id: str | None = None
     order_id: UUID | None = None
     judge_at: datetime | None = None
+    is_decisive: bool = True
 
 
 async def insert_webhooks(tx: Connection, webhooks: Sequence[NewWebhook]) -> None:
@@ -90,7 +94,7 @@ async def find_judged_events(tx: Connection, event_ids: Collection[str]) -> set[
     rows = await tx.fetch(
         """
         SELECT gateway, event_id FROM webhooks
-        WHERE event_id = ANY($1::text[]) AND verdict IN ('applied', 'regressive', 'mismatch')
+        WHERE event_id = ANY($1::text[]) AND verdict IN ('applied', 'regressive', 'mismatch') AND is_decisive
         """,
         list(event_ids),
     )
@@ -104,14 +108,18 @@ async def update_webhooks(tx: Connection, judged: Sequence[JudgedWebhook]) -> No
         UPDATE webhooks
         SET verdict = row.verdict, reason = row.reason, attempt_id = row.attempt_id,
             transaction_id = row.transaction_id, order_id = row.order_id, judge_at = row.judge_at,
-            judge_tries = judge_tries + 1, judged_at = now()
-        FROM unnest($1::bigint[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::timestamptz[])
-             AS row (id, verdict, reason, attempt_id, transaction_id, order_id, judge_at)
+            is_decisive = row.is_decisive, judge_tries = judge_tries + 1, judged_at = now()
+        FROM unnest($1::bigint[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::timestamptz[],
+                    $8::boolean[])
+             AS row (id, verdict, reason, attempt_id, transaction_id, order_id, judge_at, is_decisive)
         WHERE webhooks.id = row.id
         """,
         *columns(
             judged,
-            ("webhook_id", "verdict", "reason", "attempt_id", "transaction_id", "order_id", "judge_at"),
+            (
+                *("webhook_id", "verdict", "reason", "attempt_id", "transaction_id", "order_id", "judge_at"),
+                "is_decisive",
+            ),
         ),
     )
     must_be(done, judged)

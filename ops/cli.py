@@ -18,6 +18,7 @@ from ops import place
 from ops.audit import AuditLimits, AuditReport, Topics, audit, render
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
+from ops.keys import keys
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
@@ -46,6 +47,7 @@ app.command(reconcile)
 app.command(timeline)
 app.command(dlq)
 app.command(webhooks)
+app.command(keys)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from ops.audit.command import command as audit
 from ops.config import config
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
+from ops.keys import keys
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.options import a_console
 from ops.reconcile.command import command as reconcile
@@ -56,6 +57,7 @@ app.command(reconcile)
 app.command(timeline)
 app.command(dlq)
 app.command(webhooks)
+app.command(keys)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ JSON lines on standard error, one an event, with the service and whatever order,
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -44,6 +45,11 @@ def configure(service: str, level: str) -> None:
 def get_logger(**bound: object) -> Any:
     """Return a logger that repeats the given facts in every record."""
     return structlog.get_logger(**bound)
+
+
+def bound(**facts: object) -> AbstractContextManager[None]:
+    """Have every record that is written inside, by whatever part, repeat the given facts."""
+    return structlog.contextvars.bound_contextvars(**facts)
 
 
 def _dumps(record: object, default: Any, **_: object) -> str:

@@ -9,12 +9,14 @@ import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import uvloop
 from aiohttp import web
 
+from shared.access import access_of
 from shared.admission import listen
 from shared.backoff import Backoff
 from shared.batcher import Batcher
@@ -29,7 +31,7 @@ from shared.listener import Listener
 from shared.logging import configure, get_logger
 from shared.relay import Relay
 from shared.settings import ServiceSettings, load
-from shared.web import Access, make_app
+from shared.web import Door, make_app
 from shared.worker import Worker, wait_for_any
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -65,9 +67,13 @@ class Service(Generic[S]):
         self.database = database
         self.health = Health()
         self.parts: list[Part] = []
+        self.access = access_of(settings, self.health)
         self.app: web.Application | None = None
-        #: Where it listens: the port of the settings, or the free one that was found for port 0.
+        #: The application behind the operators' own port, if they have one.
+        self.operator_app: web.Application | None = None
+        #: Where it listens: the ports of the settings, or the free ones that were found for port 0.
         self.http_port = settings.http_port
+        self.operator_http_port = settings.operator_http_port
         self._resources = resources
 
     def add(self, part: P) -> P:
@@ -162,10 +168,11 @@ class Service(Generic[S]):
 
     def serve(self, routes: Sequence[web.RouteDef], *, openapi: Mapping[str, Any]) -> None:
         """Answer HTTP with these routes and those that every service has."""
-        settings = self.settings
-        self.app = make_app(
+        settings, access = self.settings, self.access
+        make = partial(
+            make_app,
             routes,
-            access=Access(storefront=settings.storefront_token, operator=settings.operator_token),
+            access=access,
             health=self.health,
             database=self.database,
             openapi=openapi,
@@ -173,6 +180,16 @@ class Service(Generic[S]):
             body_seconds_max=settings.http_body_seconds_max,
             watchdog_seconds=settings.watchdog_seconds,
         )
+        if settings.operator_http_port is None:
+            self.app = make(door=Door.ONE)
+        else:
+            self.app, self.operator_app = make(door=Door.PUBLIC), make(door=Door.OPERATORS)
+        if access.api_keys is not None:
+            tick, seconds = access.api_keys.tick, settings.api_keys_interval_seconds
+            self.add(Worker("api_keys", tick, interval_seconds=seconds))
+        if access.issuer is not None:
+            tick, seconds = access.issuer.keys.tick, settings.oidc_cache_seconds
+            self.add(Worker("issuer_keys", tick, interval_seconds=seconds))
 
 
 Wiring = Callable[[Service[S]], Awaitable[None]]
@@ -182,11 +199,11 @@ def run(name: str, settings_type: type[S], wire: Wiring[S]) -> None:
     """Run a service until SIGTERM or Ctrl-C. Exit status 2 for wrong settings, 1 if it fails."""
     try:
         settings = load(settings_type)
+        configure(name, settings.log_level)
+        uvloop.run(_run(name, settings, wire))
     except Misconfigured as error:
-        print(error.detail, file=sys.stderr)  # noqa: T201 (before there is a log, to a person)
+        print(error.detail, file=sys.stderr)  # noqa: T201 (to a person)
         raise SystemExit(2) from error
-    configure(name, settings.log_level)
-    uvloop.run(_run(name, settings, wire))
 
 
 async def _run(name: str, settings: S, wire: Wiring[S]) -> None:
@@ -216,14 +233,15 @@ async def start(
     """Start a service in this event loop, lend it, and stop it in order; tests use the same way in.
 
     Raises:
+        Misconfigured: a file that the settings name is wrong.
         HoldfastError: a part died.
     """
     stopping = stopping or asyncio.Event()
     async with AsyncExitStack() as resources:
         database = Database(_database_options(name, settings))
+        service = Service(name, settings, database, resources)
         await _open(database, stopping)
         resources.push_async_callback(database.close)
-        service = Service(name, settings, database, resources)
         await wire(service)
         tasks = _Tasks(service.parts, stopping)
         clock = asyncio.get_running_loop().time
@@ -313,31 +331,44 @@ class _Tasks:
 @asynccontextmanager
 async def _listening(service: Service[S]) -> AsyncIterator[None]:
     """Answer HTTP; at the end stop listening, and let the requests under way finish."""
-    if service.app is None:
-        yield
-        return
     settings = service.settings
-    runner = web.AppRunner(
-        service.app,
-        access_log=None,
-        handle_signals=False,
-        # aiohttp waits so long for the requests under way, and as long again for those that it has cancelled.
-        shutdown_timeout=settings.drain_seconds_max / 4,
-        keepalive_timeout=settings.http_idle_seconds_max,
-        lingering_time=_LINGER_SECONDS,
-    )
-    await runner.setup()
-    try:
-        listening = await listen(
-            runner, settings.http_host, settings.http_port, connections_max=settings.http_connections_max
+    runners = {
+        app: web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            # aiohttp waits so long for the requests under way, and as long again for those that it has cancelled.
+            shutdown_timeout=settings.drain_seconds_max / 4,
+            keepalive_timeout=settings.http_idle_seconds_max,
+            lingering_time=_LINGER_SECONDS,
         )
-        service.http_port = listening.sockets[0].getsockname()[1]
-        try:
+        for app in (service.app, service.operator_app)
+        if app is not None
+    }
+    try:
+        with ExitStack() as ports:
+            for app, runner in runners.items():
+                await runner.setup()
+                listening = await _open_port(service, app, runner)
+                ports.callback(listening.close)
             yield
-        finally:
-            listening.close()
     finally:
-        await runner.cleanup()
+        await asyncio.gather(*(runner.cleanup() for runner in runners.values()))
+
+
+async def _open_port(service: Service[S], app: web.Application, runner: web.AppRunner) -> asyncio.Server:
+    """Listen for one of a service's applications, each with connections of its own, and note where."""
+    settings = service.settings
+    is_public = app is service.app
+    host = settings.http_host if is_public else settings.operator_http_host or settings.http_host
+    port = settings.http_port if is_public else settings.operator_http_port or 0
+    listening = await listen(runner, host, port, connections_max=settings.http_connections_max)
+    found: int = listening.sockets[0].getsockname()[1]
+    if is_public:
+        service.http_port = found
+    else:
+        service.operator_http_port = found
+    return listening
 
 
 async def _open(database: Database, stopping: asyncio.Event) -> None:

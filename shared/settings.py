@@ -9,12 +9,23 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.errors import Misconfigured
+from shared.scopes import Scope
 
 PREFIX = "HOLDFAST_"
 _FILE_SUFFIX = "_FILE"
@@ -38,6 +49,7 @@ NOT_OF_A_SERVICE = frozenset(
 
 Token = Annotated[SecretStr, Field(min_length=16, max_length=512)]
 Dsn = Annotated[str, StringConstraints(pattern=r"^postgres(ql)?://")]
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class KafkaSettings(BaseModel):
@@ -88,7 +100,100 @@ class KafkaConnection(BaseSettings):
         )
 
 
-class ServiceSettings(KafkaConnection):
+def _split(value: object) -> object:
+    """Split a comma list; anything else is left to be refused."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _split_pairs(value: object) -> object:
+    """Split a comma list of `word=scope`; anything else is left to be refused."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.strip().rpartition("=") for part in value.split(",") if part.strip()]
+    if any(not (word and scope) for word, _, scope in pairs):
+        raise ValueError("every part is word=scope")
+    return {word.strip(): scope.strip() for word, _, scope in pairs}
+
+
+#: Signatures that only the holder of a private key can make; never `none`, never a shared secret.
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+
+
+class AccessSettings(BaseSettings):
+    """The settings that say who may call, and where operators' endpoints are."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    storefront_token: Token
+    operator_token: Token
+    authorization_characters_max: int = Field(
+        4_096, ge=600, le=8_000, description="longest Authorization header that is looked at"
+    )
+    operator_http_port: int | None = Field(
+        None,
+        ge=0,
+        le=65_535,
+        description="a port of their own for the operators' routes; unset: on the same one",
+    )
+    operator_http_host: str | None = Field(
+        None, min_length=1, description="the address of that port; unset: HOLDFAST_HTTP_HOST"
+    )
+
+    api_keys_file: Path | None = Field(None, description="API keys, one JSON object a line")
+    api_keys_interval_seconds: float = Field(
+        5.0, gt=0, le=3_600, description="time between looks whether the file of API keys has changed"
+    )
+
+    oidc_issuer: str | None = Field(None, min_length=1, description="the claim iss of tokens that are taken")
+    oidc_audience: str | None = Field(None, min_length=1, description="what their claim aud has to name: us")
+    oidc_jwks_url: AnyHttpUrl | None = Field(None, description="where the issuer's keys are")
+    oidc_algorithms: Annotated[tuple[Algorithm, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("RS256", "ES256"), min_length=1, description="comma list: signatures that are taken"
+    )
+    oidc_leeway_seconds: int = Field(30, ge=0, le=300, description="how far clocks may differ")
+    oidc_timeout_seconds: float = Field(5.0, gt=0, le=60, description="longest wait for the issuer's keys")
+    oidc_cache_seconds: float = Field(300.0, ge=1, le=86_400, description="time between fetches of the keys")
+    oidc_refetch_seconds_min: float = Field(
+        30.0, gt=0, le=3_600, description="shortest time between fetches because of a key that is not known"
+    )
+    oidc_scope_claim: str = Field(
+        "scope",
+        min_length=1,
+        description="the claim that says what a caller may do: a name, or a JSON pointer",
+    )
+    oidc_scopes: Annotated[dict[str, Scope], NoDecode, BeforeValidator(_split_pairs)] = Field(
+        {f"holdfast:{scope}": scope for scope in Scope},
+        min_length=1,
+        description="comma list of word=scope: what the words of that claim mean",
+    )
+    oidc_customer_claim: str = Field(
+        "sub", min_length=1, description="the claim that is a customer's id: a name, or a JSON pointer"
+    )
+    oidc_verified_seconds_max: float = Field(
+        60.0, ge=0, le=3_600, description="how long a token that was found good is not verified again"
+    )
+    oidc_verified_tokens_max: int = Field(
+        10_000, ge=1, le=1_000_000, description="how many such tokens are remembered"
+    )
+
+    @model_validator(mode="after")
+    def _issuer_as_a_whole(self) -> Self:
+        given = (self.oidc_issuer, self.oidc_audience, self.oidc_jwks_url)
+        if any(part is None for part in given) and any(part is not None for part in given):
+            raise ValueError(
+                "HOLDFAST_OIDC_ISSUER, HOLDFAST_OIDC_AUDIENCE and HOLDFAST_OIDC_JWKS_URL are needed together"
+            )
+        url = self.oidc_jwks_url
+        if url is not None and url.scheme != "https" and url.host not in _LOOPBACK:
+            raise ValueError("HOLDFAST_OIDC_JWKS_URL: keys are fetched by https, or from this machine")
+        return self
+
+
+class ServiceSettings(KafkaConnection, AccessSettings):
     """What every service needs to be told."""
 
     database_dsn: Dsn = Field(description="postgresql:// URI of the service's own database")
@@ -105,8 +210,6 @@ class ServiceSettings(KafkaConnection):
         75.0, gt=0, le=3_600, description="time for a connection to ask for something, at first and again"
     )
     http_connections_max: int = Field(2_000, ge=1, le=100_000, description="connections open at once")
-    storefront_token: Token
-    operator_token: Token
 
     batch_records_max: int = Field(
         500, ge=1, le=10_000, description="messages or requests in one transaction"

@@ -1,26 +1,27 @@
 """How does a service speak HTTP?
 
 aiohttp with one middleware: a request id, metrics, and every error as problem+json (RFC 9457). Routes say their scope
-where they are listed; bodies and queries are pydantic models; bodies have a limit before they are read.
+where they are listed, and by that stand behind one door or another; bodies and queries are pydantic models; bodies have a limit before they are read.
 """
 
 import asyncio
-import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum
 from http import HTTPStatus
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar, cast
 from uuid import UUID
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared import metrics
+from shared.access import Access, Caller, Scope
 from shared.database import Database, is_transient
 from shared.envelope import faults_of
 from shared.errors import (
@@ -31,13 +32,12 @@ from shared.errors import (
     NotFound,
     TooLarge,
     TooSlow,
-    Unauthorized,
     Unavailable,
 )
 from shared.events import Identifier
 from shared.health import Health
 from shared.ids import new_id
-from shared.logging import get_logger
+from shared.logging import bound, get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 M = TypeVar("M", bound=BaseModel)
@@ -49,29 +49,9 @@ _IDEMPOTENCY_KEY = re.compile(rf"[\x20-\x7e]{{1,{IDEMPOTENCY_KEY_CHARACTERS_MAX}
 _CHUNK_BYTES = 65_536
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
 _REQUEST_ID_KEY = web.RequestKey("request_id", str)
+_CALLER_KEY = web.RequestKey("caller", Caller)
 _log = get_logger()
 _identifier: TypeAdapter[str] = TypeAdapter(Identifier)
-
-
-class Access:
-    """Which bearer token opens which scope; `operator` includes `storefront`."""
-
-    def __init__(self, *, storefront: SecretStr, operator: SecretStr) -> None:
-        self._storefront = storefront.get_secret_value().encode()
-        self._operator = operator.get_secret_value().encode()
-
-    def require(self, request: web.Request, scope: str) -> None:
-        """Raise `Unauthorized` without a valid token, and `Forbidden` if it does not reach as far as `scope`."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthorized
-        given = token.strip().encode(errors="replace")
-        is_operator = hmac.compare_digest(given, self._operator)
-        is_storefront = hmac.compare_digest(given, self._storefront)
-        if not (is_operator or is_storefront):
-            raise Unauthorized
-        if scope == "operator" and not is_operator:
-            raise Forbidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +70,77 @@ OPENAPI = web.AppKey("openapi", bytes)
 DATABASE = web.AppKey("database", Database)
 
 
+class _Marked(Protocol):
+    """A handler that says whom it is for; None: anybody."""
+
+    reach: Scope | None
+
+    def __call__(self, request: web.Request, /) -> Awaitable[web.StreamResponse]:
+        """Answer a request."""
+
+
 def public(handler: Handler) -> Handler:
     """Let anybody call this route; it has its own way to know its caller, or needs none."""
-    return handler
+
+    async def unchecked(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    return _marked(unchecked, None)
+
+
+def customer(handler: Handler) -> Handler:
+    """Let customers call this route too: it must see to it that they find their own alone (`customer_of`)."""
+    return _scoped(handler, Scope.CUSTOMER)
 
 
 def storefront(handler: Handler) -> Handler:
     """Let storefronts and operators call this route."""
-    return _scoped(handler, "storefront")
+    return _scoped(handler, Scope.STOREFRONT)
 
 
 def operator(handler: Handler) -> Handler:
     """Let only operators call this route."""
-    return _scoped(handler, "operator")
+    return _scoped(handler, Scope.OPERATOR)
 
 
-def _scoped(handler: Handler, scope: str) -> Handler:
+def _scoped(handler: Handler, reach: Scope) -> Handler:
     async def checked(request: web.Request) -> web.StreamResponse:
-        request.app[ACCESS].require(request, scope)
-        return await handler(request)
+        caller = await request.app[ACCESS].identify(request.headers.get("Authorization", ""))
+        if not caller.scope.includes(reach):
+            raise Forbidden
+        request[_CALLER_KEY] = caller
+        with bound(caller=caller.name):
+            return await handler(request)
 
-    return checked
+    return _marked(checked, reach)
+
+
+def _marked(handler: Handler, reach: Scope | None) -> Handler:
+    marked = cast("_Marked", handler)
+    marked.reach = reach
+    return marked
+
+
+def reach_of(handler: Any) -> Scope | None:
+    """Return the scope that a route needs, None if anybody may call it.
+
+    Raises:
+        AttributeError: nobody has said so.
+    """
+    reach: Scope | None = handler.reach
+    return reach
+
+
+class Door(Enum):
+    """Which routes a port serves: all, or, where operators have a port of their own, theirs there and the others here."""
+
+    ONE = "one"
+    PUBLIC = "public"
+    OPERATORS = "operators"
+
+    def serves(self, reach: Scope | None) -> bool:
+        """Tell whether a route of this scope is to be found behind this door."""
+        return self is Door.ONE or (self is Door.OPERATORS) == (reach is Scope.OPERATOR)
 
 
 # --- what comes in --------------------------------------------------------------------------------------------------
@@ -211,13 +241,15 @@ def path_identifier(request: web.Request, name: str) -> str:
         raise Invalid(detail) from error
 
 
-def scope_of(request: web.Request) -> str:
-    """Return which scope the caller's token has: `operator` or `storefront`."""
-    try:
-        request.app[ACCESS].require(request, "operator")
-    except Forbidden:
-        return "storefront"
-    return "operator"
+def caller_of(request: web.Request) -> Caller:
+    """Return who sends a request; only of a route that is not public."""
+    caller: Caller = request[_CALLER_KEY]
+    return caller
+
+
+def customer_of(request: web.Request) -> str | None:
+    """Return whose things alone the caller may see and touch; None if everybody's."""
+    return caller_of(request).customer_id
 
 
 def idempotency_key(request: web.Request) -> str:
@@ -320,16 +352,26 @@ async def _answer(request: web.Request, handler: Handler, identity: str) -> web.
         return await handler(request)
     except HoldfastError as error:
         if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not error.transient:
-            _log.exception("request_failed", request_id=identity, path=request.path)
+            _log.exception("request_failed", **_facts(request))
         return problem(error, identity)
     except web.HTTPException as error:
         return _http_problem(error, identity)
     except Exception as error:
         if is_transient(error):
-            _log.warning("request_unavailable", request_id=identity, error=repr(error))
+            _log.warning("request_unavailable", error=repr(error), **_facts(request))
             return problem(Unavailable(), identity)
-        _log.exception("request_failed", request_id=identity, path=request.path)
+        _log.exception("request_failed", **_facts(request))
         return problem(HoldfastError(), identity)
+
+
+def _facts(request: web.Request) -> dict[str, str | None]:
+    """Return what the log says of a request that failed."""
+    caller = request.get(_CALLER_KEY)
+    return {
+        "request_id": request_id(request),
+        "path": request.path,
+        "caller": None if caller is None else caller.name,
+    }
 
 
 def _http_problem(error: web.HTTPException, identity: str) -> web.StreamResponse:
@@ -358,10 +400,11 @@ def make_app(
     body_bytes_max: int,
     body_seconds_max: float = 20.0,
     watchdog_seconds: float = 120.0,
+    door: Door = Door.ONE,
 ) -> web.Application:
     """Return the application of a service: its own routes and the ones that every service has.
 
-    A route reads at most `body_bytes_max` (unpacked; unless it has a limit of its own) in `body_seconds_max`; `/livez`
+    Behind a `door` that does not serve a route it is as if it were not there. A route reads at most `body_bytes_max` (unpacked; unless it has a limit of its own) in `body_seconds_max`; `/livez`
     answers 503 when a part that owes work has done none for `watchdog_seconds`.
     """
     # Every route reads its body through `read_bytes`, which knows the limit of that route.
@@ -371,7 +414,7 @@ def make_app(
     app[LIMITS] = _Limits(body_bytes_max, body_seconds_max, watchdog_seconds)
     app[OPENAPI] = dump(openapi)
     app[DATABASE] = database
-    app.add_routes(routes)
+    app.add_routes([_behind(door, route) for route in routes])
     app.add_routes(
         [
             web.get("/livez", public(_livez)),
@@ -381,6 +424,17 @@ def make_app(
         ]
     )
     return app
+
+
+def _behind(door: Door, route: web.RouteDef) -> web.RouteDef:
+    """Return a route as it is to be found behind a door."""
+    if door.serves(reach_of(route.handler)):
+        return route
+    return web.RouteDef(route.method, route.path, public(_absent), route.kwargs)
+
+
+async def _absent(_request: web.Request) -> web.Response:
+    raise NotFound
 
 
 async def _livez(request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ from services.order_service import handlers, main
 from services.order_service.api import Api, Edges, OrderEdges
 from services.order_service.domain.order import Order
 from services.order_service.handlers import Policy
+from shared.access import Access
 from shared.batcher import Batcher
 from shared.database import Connection, Database
 from shared.errors import HoldfastError
@@ -26,7 +27,7 @@ from shared.health import Health
 from shared.ids import new_id
 from shared.listener import Listener
 from shared.runtime import Part
-from shared.web import Access, make_app
+from shared.web import make_app
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

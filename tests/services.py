@@ -59,15 +59,21 @@ async def wired(service: str) -> AsyncIterator[Service[Any]]:
 
 
 @asynccontextmanager
-async def running_services(dsns: Mapping[str, str], **given: Any) -> AsyncIterator[dict[str, str]]:
-    """Run all three and lend their URLs; settings that a service does not know are not given to it."""
+async def started_services(dsns: Mapping[str, str], **given: Any) -> AsyncIterator[dict[str, Service[Any]]]:
+    """Run all three and lend them; settings that a service does not know are not given to it."""
     async with AsyncExitStack() as stack:
-        urls = {}
+        running = {}
         for service in SERVICES:
             known, wire = _parts(service)
             own = {name: value for name, value in given.items() if name in known.model_fields}
-            running = await stack.enter_async_context(
+            running[service] = await stack.enter_async_context(
                 start(f"{service}-service", settings_of(service, dsns[service], **own), wire)
             )
-            urls[service] = f"http://127.0.0.1:{running.http_port}"
-        yield urls
+        yield running
+
+
+@asynccontextmanager
+async def running_services(dsns: Mapping[str, str], **given: Any) -> AsyncIterator[dict[str, str]]:
+    """Run all three and lend their URLs."""
+    async with started_services(dsns, **given) as running:
+        yield {name: f"http://127.0.0.1:{service.http_port}" for name, service in running.items()}

@@ -17,6 +17,7 @@ _FILE = "_FILE"
 _OF_ONE_PROCESS = {
     "HOLDFAST_DATABASE_DSN": "HOLDFAST_ORDER_DATABASE_DSN, _INVENTORY_ and _PAYMENT_",
     "HOLDFAST_HTTP_PORT": "--ports",
+    "HOLDFAST_OPERATOR_HTTP_PORT": "--ports",
 }
 _DSNS = {service: f"HOLDFAST_{service.upper()}_DATABASE_DSN" for service in SERVICES}
 

@@ -19,6 +19,7 @@ from services.order_service.domain.refusals import (
     KeyMismatch,
     NotCancellable,
     OtherRequest,
+    UnknownCart,
     UnknownOrder,
 )
 from services.order_service.domain.status import Stock
@@ -162,12 +163,16 @@ def _has_key(message: Message[Consumed], order_id: UUID) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A request to place an order under its caller's key; `cause` names the request, `fingerprint` is that of its body."""
+    """A request to place an order under its caller's key; `cause` names the request, `fingerprint` is that of its body.
+
+    `by_customer`: whoever asks may know of this customer's carts alone.
+    """
 
     command: PlaceOrder
     cause: str
     key: ScopedKey
     fingerprint: bytes
+    by_customer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +208,9 @@ def _place_once(
         if before.fingerprint != placement.fingerprint:
             return OtherRequest()
         return Answered(before, replayed=True)
-    decided = book.place(placement.command, cause=placement.cause, keep_rejected=False)
+    decided = book.place(
+        placement.command, cause=placement.cause, keep_rejected=False, by_customer=placement.by_customer
+    )
     if isinstance(decided, HoldfastError):
         return decided
     order = decided.order
@@ -231,18 +238,27 @@ async def keep_later_answers(tx: Connection, items: Sequence[LaterAnswer]) -> Se
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A request to cancel an order: `cause` names the request, `requested_by` the scope of its caller."""
+    """A request to cancel an order: `cause` names the request, `requested_by` its caller.
+
+    With a `customer_id` there are no orders but that customer's.
+    """
 
     command: CancelOrder
     cause: str
     requested_by: str
+    customer_id: str | None = None
 
 
 async def cancel(tx: Connection, requests: Sequence[Withdrawal]) -> Sequence[Decided | HoldfastError]:
     """Cancel orders; one that can no longer be cancelled is refused."""
     book = await _load(tx, [request.command for request in requests], _DEFAULT_POLICY)
     answers = [
-        book.cancel(request.command, cause=request.cause, requested_by=request.requested_by)
+        book.cancel(
+            request.command,
+            cause=request.cause,
+            requested_by=request.requested_by,
+            customer_id=request.customer_id,
+        )
         for request in requests
     ]
     await _save(tx, book)
@@ -251,11 +267,16 @@ async def cancel(tx: Connection, requests: Sequence[Withdrawal]) -> Sequence[Dec
 
 @dataclass(frozen=True, slots=True)
 class CartChange:
-    """A request to have so many units of a SKU in a cart; None: no more of it."""
+    """A request to have so many units of a SKU in a cart; None: no more of it.
+
+    `by_customer` is the customer who asks, where it is one, and `given_to` the one to whom the storefront gives the cart.
+    """
 
     cart_id: str
     sku: str
     quantity: int | None
+    by_customer: str | None = None
+    given_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +299,13 @@ async def change_carts(
 
 
 def _change_cart(cart: Cart, change: CartChange) -> CartChanged | HoldfastError:
+    is_claimed = change.quantity is not None and cart.is_untouched
+    if not (cart.is_for(change.by_customer) or is_claimed):
+        return UnknownCart()
     done = (
-        cart.take_item(change.sku) if change.quantity is None else cart.put_item(change.sku, change.quantity)
+        cart.take_item(change.sku)
+        if change.quantity is None
+        else cart.put_item(change.sku, change.quantity, owner=change.by_customer or change.given_to)
     )
     if isinstance(done, HoldfastError):
         return done

@@ -33,6 +33,9 @@ from shared.events import INTEGER_MAX
 from shared.ids import new_id
 from shared.web import (
     Page,
+    caller_of,
+    customer,
+    customer_of,
     idempotency_key,
     operator,
     page,
@@ -43,8 +46,6 @@ from shared.web import (
     read_query,
     request_cause,
     respond,
-    scope_of,
-    storefront,
 )
 
 RETURN_URL_CHARACTERS_MAX = 2_000
@@ -134,8 +135,8 @@ class Api:
         return [
             web.post("/webhooks/{gateway}", public(self.receive_webhook)),
             web.get("/webhooks", operator(self.list_webhooks)),
-            web.get("/payments/{order_id}", storefront(self.get_payment)),
-            web.post("/payments/{order_id}/attempts", storefront(self.start_attempt)),
+            web.get("/payments/{order_id}", customer(self.get_payment)),
+            web.post("/payments/{order_id}/attempts", customer(self.start_attempt)),
             web.post("/payments/{order_id}/refunds", operator(self.request_refund)),
             web.get("/quarantine", operator(self.list_quarantine)),
             web.post("/payments/{order_id}/attempts/{attempt_id}/resolve", operator(self.resolve)),
@@ -165,9 +166,10 @@ class Api:
         """`GET /payments/{order_id}`."""
         async with self._database.connection() as connection:
             payment = await store.get(connection, path_uuid(request, "order_id"))
-        if payment is None:
+        own = customer_of(request)
+        if payment is None or not payment.is_for(own):
             raise NotFound("The payment service has not heard of this order.")
-        return respond(_show_payment(payment))
+        return respond(_show_payment(payment, to_customer=own is not None))
 
     async def start_attempt(self, request: web.Request) -> web.Response:
         """`POST /payments/{order_id}/attempts`: store the attempt, ask the gateway, store its answer.
@@ -185,8 +187,9 @@ class Api:
                 gateway=self._gateway_name(body),
                 requested_gateway=body.gateway,
                 return_url=_return_url(body),
-                idempotency_key=f"{scope_of(request)}:{key}",
+                idempotency_key=f"{caller_of(request).name}:{key}",
                 grace_seconds=self._grace_seconds,
+                customer_id=customer_of(request),
             )
         )
         attempt = started.attempt
@@ -205,14 +208,14 @@ class Api:
         attempt = as_first_shown(attempt)
         unknown = attempt.status is AttemptStatus.UNKNOWN
         return respond(
-            _show_attempt(attempt),
+            _show_attempt(attempt, to_customer=customer_of(request) is not None),
             status=HTTPStatus.ACCEPTED if unknown else HTTPStatus.CREATED,
             headers=_REPLAYED if started.replayed else None,
         )
 
     async def request_refund(self, request: web.Request) -> web.Response:
         """`POST /payments/{order_id}/refunds`: the refund is stored, and asked of the gateway by the worker."""
-        order_id, key = path_uuid(request, "order_id"), idempotency_key(request)
+        order_id, key = path_uuid(request, "order_id"), _operators_key(request)
         body = await read_json(request, RefundBody)
         requested = await self._edges.refunds.submit(
             RequestRefund(order_id, new_id(), body.amount_minor, body.reason, key, request_cause(request))
@@ -234,7 +237,7 @@ class Api:
     async def resolve(self, request: web.Request) -> web.Response:
         """`POST /payments/{order_id}/attempts/{attempt_id}/resolve`: the same decision again changes nothing."""
         order_id, attempt_id = path_uuid(request, "order_id"), path_uuid(request, "attempt_id")
-        key = idempotency_key(request) if "Idempotency-Key" in request.headers else None
+        key = _operators_key(request) if "Idempotency-Key" in request.headers else None
         decided_by = _operator_of(request)
         body = await read_json(request, ResolutionBody)
         decision = Decision(new_id(), body.action, body.reason, decided_by, key, request_cause(request))
@@ -265,11 +268,23 @@ def _return_url(body: AttemptBody) -> str | None:
 
 
 def _operator_of(request: web.Request) -> str:
-    """Return who decides: the name in X-Operator, or else only that it is an operator; raise `Malformed`."""
+    """Return who decides: the caller's own name, and beside it the name in X-Operator; raise `Malformed`.
+
+    The operators' token is in many hands: there the header alone says who it is.
+    """
     name = request.headers.get("X-Operator", "").strip()
     if len(name) > OPERATOR_CHARACTERS_MAX or not name.isprintable():
         raise Malformed(f"The header X-Operator is up to {OPERATOR_CHARACTERS_MAX} printable characters.")
-    return _ascii(name) or scope_of(request)
+    caller = caller_of(request)
+    if caller.is_anonymous or not name:
+        return _ascii(name) or caller.name
+    return f"{_ascii(name)} by {caller.name}"
+
+
+def _operators_key(request: web.Request) -> str:
+    """Return the Idempotency-Key of an operator, beside its name where it has one of its own; raise `Malformed`."""
+    caller, key = caller_of(request), idempotency_key(request)
+    return key if caller.is_anonymous else f"{caller.name}:{key}"
 
 
 def _ascii(text: str) -> str:
@@ -277,7 +292,8 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _show_attempt(attempt: Attempt) -> dict[str, Any]:
+def _show_attempt(attempt: Attempt, *, to_customer: bool = False) -> dict[str, Any]:
+    """Return an attempt; what operators have still to look at is not for customers."""
     return {
         "attempt_id": attempt.attempt_id,
         "order_id": attempt.order_id,
@@ -290,8 +306,8 @@ def _show_attempt(attempt: Attempt) -> dict[str, Any]:
         "accepted_amount_minor": attempt.accepted_amount_minor,
         "received_amount_minor": attempt.received_amount_minor,
         "received_currency": attempt.received_currency,
-        "review_reason": attempt.review_reason,
-        "dispute": attempt.dispute,
+        "review_reason": None if to_customer else attempt.review_reason,
+        "dispute": None if to_customer else attempt.dispute,
         "expires_at": attempt.expires_at,
         "created_at": attempt.created_at,
     }
@@ -311,7 +327,8 @@ def _show_resolution(resolution: Resolution) -> dict[str, Any]:
     }
 
 
-def _show_refund(refund: Refund) -> dict[str, Any]:
+def _show_refund(refund: Refund, *, to_customer: bool = False) -> dict[str, Any]:
+    """Return a refund; what operators and gateways wrote about it is not for customers."""
     return {
         "refund_id": refund.refund_id,
         "order_id": refund.order_id,
@@ -319,16 +336,16 @@ def _show_refund(refund: Refund) -> dict[str, Any]:
         "amount_minor": refund.amount_minor,
         "currency": refund.currency,
         "reason": refund.reason,
-        "note": refund.note,
+        "note": None if to_customer else refund.note,
         "status": refund.status,
         "gateway_refund_id": refund.gateway_refund_id,
-        "error": refund.error,
+        "error": None if to_customer else refund.error,
         "tries": refund.tries,
         "created_at": refund.created_at,
     }
 
 
-def _show_payment(payment: Payment) -> dict[str, Any]:
+def _show_payment(payment: Payment, *, to_customer: bool) -> dict[str, Any]:
     attempts: Sequence[Attempt] = list(payment.attempts.values())
     return {
         "order_id": payment.order_id,
@@ -343,8 +360,8 @@ def _show_payment(payment: Payment) -> dict[str, Any]:
         "refunded_minor": payment.refunded_minor,
         "paid_at": payment.paid_at,
         "attempts_left": max(0, payment.attempts_max - len(attempts)),
-        "attempts": [_show_attempt(attempt) for attempt in attempts],
-        "refunds": [_show_refund(refund) for refund in payment.refunds.values()],
+        "attempts": [_show_attempt(attempt, to_customer=to_customer) for attempt in attempts],
+        "refunds": [_show_refund(refund, to_customer=to_customer) for refund in payment.refunds.values()],
         "created_at": payment.created_at,
         "updated_at": payment.updated_at,
     }

@@ -15,11 +15,12 @@ from pydantic import SecretStr
 
 from services.inventory_service import handlers, main
 from services.inventory_service.api import Api
+from shared.access import Access
 from shared.batcher import Batcher
 from shared.database import Database
 from shared.health import Health
 from shared.ids import new_id
-from shared.web import Access, make_app
+from shared.web import make_app
 from tests.feeding import feed, message, outbox_events
 from tests.inventory_building import (
     assert_sound,

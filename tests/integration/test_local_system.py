@@ -189,10 +189,19 @@ async def test_a_failure_while_preparing_stops_everything(tmp_path: Path) -> Non
 def test_a_setting_that_nobody_knows_stops_the_start() -> None:
     """Every unknown name is reported in a line of its own, and so is what is only for a single process."""
     with pytest.raises(Misconfigured) as caught:
-        Caller({"HOLDFAST_TYPO": "1", "HOLDFAST_HTTP_PORT": "1", "HOLDFAST_LOG_LEVEL": "INFO", "HOME": "/"})
+        Caller(
+            {
+                "HOLDFAST_TYPO": "1",
+                "HOLDFAST_HTTP_PORT": "1",
+                "HOLDFAST_OPERATOR_HTTP_PORT": "2",
+                "HOLDFAST_LOG_LEVEL": "INFO",
+                "HOME": "/",
+            }
+        )
 
     assert caught.value.detail.splitlines() == [
         "HOLDFAST_HTTP_PORT: is for a process that is run alone; for the whole system there is --ports",
+        "HOLDFAST_OPERATOR_HTTP_PORT: is for a process that is run alone; for the whole system there is --ports",
         "HOLDFAST_TYPO: there is no such setting",
     ]
 

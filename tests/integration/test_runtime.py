@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -292,6 +293,21 @@ async def test_a_service_with_a_dead_part_ends_with_an_error(shared_dsn: str) ->
 
     assert process.returncode == 1
     assert b"bomb died" in log
+
+
+async def test_a_service_with_a_wrong_file_of_keys_does_not_start(tmp_path: Path) -> None:
+    """The exit status is 2, with one line a mistake, before it even looks for its database."""
+    keys = tmp_path / "keys"
+    keys.write_text('{"name": "web shop"}')
+    given = environment("postgresql://a:b@127.0.0.1:1/c", "127.0.0.1:1", free_port())
+
+    async with own_process(given=given | {"HOLDFAST_API_KEYS_FILE": str(keys)}) as process:
+        _, log = await asyncio.wait_for(process.communicate(), 40)
+
+    lines = log.decode().splitlines()
+    assert process.returncode == 2
+    assert lines
+    assert all(line.startswith("HOLDFAST_API_KEYS_FILE: line 1: /") for line in lines)
 
 
 async def test_a_service_with_wrong_settings_does_not_start(shared_dsn: str) -> None:

@@ -11,11 +11,11 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from shared.access import Access
 from shared.database import Database, DatabaseOptions
 from shared.errors import Conflict, Forbidden, LedgerViolation, NotFound, Overloaded, Unavailable
 from shared.health import Health
 from shared.web import (
-    Access,
     Page,
     make_app,
     operator,

@@ -4,9 +4,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
+from shared.access import Access
 from shared.database import Database, DatabaseOptions
 from shared.health import Health, Progress
-from shared.web import Access, make_app
+from shared.web import make_app
 
 WATCHDOG_SECONDS = 120.0
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shared import settings as settings_module
 from shared.errors import Misconfigured
+from shared.scopes import Scope
 from shared.settings import ServiceSettings, load, names_of, of_services
 
 SECRET = "correct-horse-battery-staple"
@@ -62,6 +63,56 @@ def test_every_missing_setting_is_named_on_a_line_of_its_own() -> None:
 def test_a_misspelt_name_stops_the_start(name: str) -> None:
     """A name that no service knows would silently change nothing, so it is refused."""
     assert complaint(**{name: "60"}) == f"{name}: there is no such setting"
+
+
+ISSUER = {
+    "HOLDFAST_OIDC_ISSUER": "https://login.example.com/",
+    "HOLDFAST_OIDC_AUDIENCE": "holdfast",
+    "HOLDFAST_OIDC_JWKS_URL": "https://login.example.com/keys",
+}
+
+
+def test_an_issuer_is_named_as_a_whole() -> None:
+    """Its name, our name and its keys: with one of them missing nobody could come in, or anybody."""
+    for name in ISSUER:
+        rest = {other: value for other, value in ISSUER.items() if other != name}
+        assert "are needed together" in complaint(**rest)
+    assert load(Settings, environment=GOOD | ISSUER).oidc_issuer == "https://login.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"HOLDFAST_OIDC_JWKS_URL": "http://login.example.com/keys"}, "by https"),
+        ({"HOLDFAST_OIDC_ALGORITHMS": "RS256,none"}, "HOLDFAST_OIDC_ALGORITHMS_1"),
+        ({"HOLDFAST_OIDC_ALGORITHMS": "HS256"}, "HOLDFAST_OIDC_ALGORITHMS_0"),
+        ({"HOLDFAST_OIDC_ALGORITHMS": ""}, "HOLDFAST_OIDC_ALGORITHMS"),
+        ({"HOLDFAST_OIDC_SCOPES": "admin"}, "word=scope"),
+        ({"HOLDFAST_OIDC_SCOPES": "admin=root"}, "HOLDFAST_OIDC_SCOPES_ADMIN"),
+        ({"HOLDFAST_OIDC_SCOPES": ","}, "HOLDFAST_OIDC_SCOPES"),
+    ],
+)
+def test_an_issuer_that_would_let_anybody_in_stops_the_start(given: dict[str, str], problem: str) -> None:
+    """Keys that somebody on the way could change, signatures that prove nothing, words that mean nothing."""
+    assert problem in complaint(**ISSUER | given)
+
+
+def test_the_words_of_an_issuer_mean_scopes() -> None:
+    """A comma list of word=scope; a word may hold the sign itself."""
+    loaded = load(
+        Settings,
+        environment=GOOD | ISSUER | {"HOLDFAST_OIDC_SCOPES": "shopper=customer, role=admin=operator"},
+    )
+
+    assert loaded.oidc_scopes == {"shopper": Scope.CUSTOMER, "role=admin": Scope.OPERATOR}
+
+
+def test_keys_of_this_machine_may_come_without_tls() -> None:
+    """For development and for a proxy beside the service."""
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        url = f"http://{host}:8080/keys"
+        given = GOOD | ISSUER | {"HOLDFAST_OIDC_JWKS_URL": url}
+        assert str(load(Settings, environment=given).oidc_jwks_url) == url
 
 
 def test_a_name_in_lower_case_means_nothing() -> None:

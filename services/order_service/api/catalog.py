@@ -14,6 +14,7 @@ from shared.errors import Fault, Invalid, Malformed, NotFound
 from shared.events import Currency, Minor, Sku
 from shared.web import (
     Page,
+    customer,
     operator,
     page,
     parse_json,
@@ -22,7 +23,6 @@ from shared.web import (
     read_json,
     read_query,
     respond,
-    storefront,
 )
 
 IMPORT_BYTES_MAX = 8 * 1024 * 1024
@@ -58,8 +58,8 @@ class CatalogApi:
         """Return every route with the scope it needs."""
         return [
             web.put("/products/{sku}", operator(self.put_product)),
-            web.get("/products/{sku}", storefront(self.get_product)),
-            web.get("/products", storefront(self.list_products)),
+            web.get("/products/{sku}", customer(self.get_product)),
+            web.get("/products", customer(self.list_products)),
             web.post("/products/import", operator(self.import_products)),
         ]
 

@@ -21,7 +21,7 @@ from services.order_service.handlers import Answered, LaterAnswer, Placement, Wi
 from services.order_service.store import KeptAnswer
 from shared.batcher import Batcher
 from shared.database import Database
-from shared.errors import Fault, HoldfastError, Invalid
+from shared.errors import Fault, Forbidden, HoldfastError, Invalid
 from shared.events import (
     INTEGER_MAX,
     CancelOrder,
@@ -37,6 +37,9 @@ from shared.events import (
 from shared.ids import new_id
 from shared.web import (
     Page,
+    caller_of,
+    customer,
+    customer_of,
     dump,
     idempotency_key,
     page,
@@ -47,8 +50,6 @@ from shared.web import (
     read_query,
     request_cause,
     respond,
-    scope_of,
-    storefront,
 )
 
 ORDER_BYTES_MAX = 256 * 1024
@@ -138,11 +139,11 @@ class OrderApi:
     def routes(self) -> list[web.RouteDef]:
         """Return every route with the scope it needs."""
         return [
-            web.post("/orders", storefront(self.place_order)),
-            web.get("/orders", storefront(self.list_orders)),
-            web.get("/orders/{order_id}", storefront(self.get_order)),
-            web.get("/orders/{order_id}/history", storefront(self.get_history)),
-            web.post("/orders/{order_id}/cancel", storefront(self.cancel_order)),
+            web.post("/orders", customer(self.place_order)),
+            web.get("/orders", customer(self.list_orders)),
+            web.get("/orders/{order_id}", customer(self.get_order)),
+            web.get("/orders/{order_id}/history", customer(self.get_history)),
+            web.post("/orders/{order_id}/cancel", customer(self.cancel_order)),
         ]
 
     async def place_order(self, request: web.Request) -> web.Response:
@@ -150,10 +151,15 @@ class OrderApi:
 
         The same request under the same key is given the same answer again.
         """
-        key = (scope_of(request), idempotency_key(request))
+        key = (caller_of(request).name, idempotency_key(request))
         body = await read_json(request, OrderBody, ORDER_BYTES_MAX)
+        own = customer_of(request)
+        if own is not None:
+            _refuse_what_customers_may_not_say(body, own)
         command = body.command(body.order_id or new_id())
-        placement = Placement(command, request_cause(request), key, body.fingerprint(command))
+        placement = Placement(
+            command, request_cause(request), key, body.fingerprint(command), by_customer=own is not None
+        )
         answered = await self._edges.placements.submit(placement)
         answer, seconds = answered.answer, preferred_wait(request)
         if seconds and answer.status == HTTPStatus.ACCEPTED:
@@ -170,7 +176,9 @@ class OrderApi:
     async def _decided(self, placement: Placement, answer: KeptAnswer, seconds: int) -> KeptAnswer:
         """Return what to answer once the stock is decided; `answer` if that does not come in time."""
         try:
-            order = await self._waiting.find_when(answer.order_id, _has_its_stock_decided, seconds=seconds)
+            order = await self._waiting.find_when(
+                answer.order_id, None, _has_its_stock_decided, seconds=seconds
+            )
             if not _has_its_stock_decided(order):
                 return answer
             later = replace(answer, status=HTTPStatus.CREATED, body=dump(show_order(order)))
@@ -183,12 +191,12 @@ class OrderApi:
     async def get_order(self, request: web.Request) -> web.Response:
         """Return an order as it stands, or as soon as its version has passed a known one."""
         order_id, query = path_uuid(request, "order_id"), read_query(request, OrderQuery)
-        known = query.after_version
+        known, own = query.after_version, customer_of(request)
         if known is None or not query.wait:
-            order = await self._waiting.find(order_id)
+            order = await self._waiting.find(order_id, own)
         else:
             order = await self._waiting.find_when(
-                order_id, lambda order: order.version > known, seconds=query.wait
+                order_id, own, lambda order: order.version > known, seconds=query.wait
             )
         tag = f"{order.version}-{order.updated_at.timestamp():.6f}"
         headers = {"ETag": f'"{tag}"'}
@@ -197,12 +205,14 @@ class OrderApi:
         return respond(show_order(order), headers=headers)
 
     async def list_orders(self, request: web.Request) -> web.Response:
-        """Return orders by id, of one customer or in one status if asked so."""
-        query = read_query(request, OrdersQuery)
+        """Return orders by id, of one customer or in one status if asked so; to a customer its own."""
+        query, own = read_query(request, OrdersQuery), customer_of(request)
+        if own is not None and query.customer_id not in {None, own}:
+            return page([], None)
         async with self._database.connection() as connection:
             found = await store.list_orders(
                 connection,
-                customer_id=query.customer_id,
+                customer_id=own or query.customer_id,
                 status=query.status,
                 after=_after(query),
                 limit=query.limit + 1,
@@ -217,7 +227,7 @@ class OrderApi:
         """Return every step of an order, the first one first."""
         order_id = path_uuid(request, "order_id")
         async with self._database.connection() as connection:
-            steps = await store.list_history(connection, order_id)
+            steps = await store.list_history(connection, order_id, customer_id=customer_of(request))
         if not steps:
             raise UnknownOrder
         return page(steps, None)
@@ -228,9 +238,19 @@ class OrderApi:
         raw = await read_bytes(request)
         body = parse_json(raw, CancelBody) if raw else CancelBody()
         command = CancelOrder(order_id=order_id, reason=body.reason)
-        withdrawal = Withdrawal(command, request_cause(request), scope_of(request))
+        own = customer_of(request)
+        withdrawal = Withdrawal(command, request_cause(request), caller_of(request).name, own)
         decided = await self._edges.withdrawals.submit(withdrawal)
-        return respond(show_order(await self._waiting.find(order_id)), status=202 if decided.changed else 200)
+        order = await self._waiting.find(order_id, own)
+        return respond(show_order(order), status=202 if decided.changed else 200)
+
+
+def _refuse_what_customers_may_not_say(body: OrderBody, customer_id: str) -> None:
+    """Raise `Forbidden` if a customer orders for another one, or keeps units from others for as long as it likes."""
+    if body.customer_id != customer_id:
+        raise Forbidden("This token places orders of its own customer alone.")
+    if body.hold_seconds is not None:
+        raise Forbidden("How long units are held is not for a customer to say.")
 
 
 def _has_its_stock_decided(order: Order) -> bool:

@@ -12,6 +12,7 @@ from uuid import UUID
 from aiohttp import web
 
 from services.order_service.domain.order import Order
+from services.order_service.domain.refusals import UnknownOrder
 from shared.batcher import Batcher
 from shared.listener import Listener
 
@@ -28,18 +29,23 @@ class Waiting:
         self._reads = reads
         self._listener = listener
 
-    async def find(self, order_id: UUID) -> Order:
-        """Return an order as it stands, or raise `UnknownOrder`."""
-        return await self._reads.submit(order_id)
+    async def find(self, order_id: UUID, customer_id: str | None) -> Order:
+        """Return an order as it stands; raise `UnknownOrder` if there is none, or not for this customer to see."""
+        order = await self._reads.submit(order_id)
+        if not order.is_for(customer_id):
+            raise UnknownOrder
+        return order
 
-    async def find_when(self, order_id: UUID, is_due: Callable[[Order], bool], *, seconds: float) -> Order:
+    async def find_when(
+        self, order_id: UUID, customer_id: str | None, is_due: Callable[[Order], bool], *, seconds: float
+    ) -> Order:
         """Return an order as soon as it is due; as it stands when the time is over or the service stops."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
         with self._listener.watch(str(order_id)) as changed:
             while True:
                 changed.clear()
-                order = await self.find(order_id)
+                order = await self.find(order_id, customer_id)
                 left = deadline - clock()
                 if is_due(order) or left <= 0 or self._listener.is_ending:
                     return order

@@ -79,16 +79,21 @@ class OrderBook:
         self._placed: list[Order] = []
         self._availability: dict[str, Availability] = {}
 
-    def place(self, command: PlaceOrder, *, cause: str, keep_rejected: bool) -> Decided | HoldfastError:
+    def place(
+        self, command: PlaceOrder, *, cause: str, keep_rejected: bool, by_customer: bool = False
+    ) -> Decided | HoldfastError:
         """Open the order, or return the one that the same command opened before.
 
-        An order that cannot be accepted is opened as REJECTED if `keep_rejected`, else refused.
+        An order that cannot be accepted is opened as REJECTED if `keep_rejected`, else refused. A cart that is not for
+        this customer to order from is as good as empty.
         """
         fingerprint = fingerprint_of(command)
         known = self._known.get(command.order_id)
         if known is not None:
             return Decided(known, changed=False) if known.fingerprint == fingerprint else ContentConflict()
         cart = None if command.cart_id is None else self._carts.get(command.cart_id)
+        if cart is not None and not cart.may_be_ordered_for(command.customer_id, by_customer=by_customer):
+            cart = None
         if cart is not None and cart.is_checked_out:
             return CartCheckedOut()
         quoted = quote(command, self._prices, cart)
@@ -105,10 +110,12 @@ class OrderBook:
             cart.check_out(order.order_id)
         return Decided(order, changed=True)
 
-    def cancel(self, command: CancelOrder, *, requested_by: str, cause: str) -> Decided | HoldfastError:
-        """Cancel the order; one that is cancelled already stays as it is."""
+    def cancel(
+        self, command: CancelOrder, *, requested_by: str, cause: str, customer_id: str | None = None
+    ) -> Decided | HoldfastError:
+        """Cancel the order, if it is the customer's where one is given; one that is cancelled already stays as it is."""
         order = self._known.get(command.order_id)
-        if order is None:
+        if order is None or not order.is_for(customer_id):
             return UnknownOrder()
         if order.is_cancelled:
             return Decided(order, changed=False)

@@ -1,6 +1,9 @@
 """What is in a cart, who may change it, and what becomes of it when an order was placed from it?
 
 An order checks its cart out; the order's stock decides the cart once. Until then it takes no changes and no second order.
+
+A cart belongs to the customer who was first to put something into it, or to whom the storefront gave it. Customers see
+no other carts, not even those that belong to nobody: only the storefront knows whose these are.
 """
 
 from dataclasses import dataclass, field
@@ -8,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from services.order_service.domain.refusals import CartCheckedOut, CartFull
+from services.order_service.domain.refusals import CartCheckedOut, CartFull, CartOfAnother
 
 #: As many different SKUs as an order may have lines.
 CART_ITEMS_MAX = 500
@@ -23,7 +26,7 @@ class CartOutcome(StrEnum):
 
 @dataclass(slots=True)
 class Cart:
-    """One cart: quantities by SKU, and the order that has checked it out; a new one has no row yet.
+    """One cart: quantities by SKU, its owner, and the order that has checked it out; a new one has no row yet.
 
     `put` and `taken` are the SKUs whose rows differ from what was loaded; what was checked out and decided in the same
     batch may have been `emptied` in between.
@@ -32,6 +35,7 @@ class Cart:
     cart_id: str
     items: dict[str, int] = field(default_factory=dict)
     order_id: UUID | None = None
+    customer_id: str | None = None
     is_new: bool = True
     changed: bool = False
     emptied: bool = False
@@ -43,13 +47,34 @@ class Cart:
         """Tell whether an order has taken the cart and not yet decided it."""
         return self.order_id is not None
 
-    def put_item(self, sku: str, quantity: int) -> bool | CartCheckedOut | CartFull:
-        """Set how many units of a SKU are in the cart; return whether it is a new item."""
+    @property
+    def is_untouched(self) -> bool:
+        """Tell whether nobody has ever used the cart."""
+        return self.is_new and not self.changed
+
+    def is_for(self, customer_id: str | None) -> bool:
+        """Tell whether a caller may know of the cart: a customer of its own, anybody else (None) of every one."""
+        return customer_id is None or customer_id == self.customer_id
+
+    def may_be_ordered_for(self, customer_id: str, *, by_customer: bool) -> bool:
+        """Tell whether a customer's order may be placed from the cart, by itself or by the storefront."""
+        return customer_id == self.customer_id or (self.customer_id is None and not by_customer)
+
+    def put_item(
+        self, sku: str, quantity: int, *, owner: str | None = None
+    ) -> bool | CartOfAnother | CartCheckedOut | CartFull:
+        """Set how many units of a SKU are in the cart; return whether it is a new item.
+
+        With an `owner` the cart is that customer's from now on.
+        """
+        if owner is not None and self.customer_id not in {None, owner}:
+            return CartOfAnother()
         if self.is_checked_out:
             return CartCheckedOut()
         is_new = sku not in self.items
         if is_new and len(self.items) >= CART_ITEMS_MAX:
             return CartFull(f"A cart holds at most {CART_ITEMS_MAX} different SKUs.")
+        self.customer_id = owner or self.customer_id
         self.items[sku] = quantity
         self.put.add(sku)
         self.taken.discard(sku)

@@ -115,6 +115,10 @@ class Order:
         order._enter(order._due_status(), None, cause, at)
         return order
 
+    def is_for(self, customer_id: str | None) -> bool:
+        """Tell whether a caller may know of the order: a customer of its own, anybody else (None) of every one."""
+        return customer_id is None or customer_id == self.customer_id
+
     @property
     def is_cancelled(self) -> bool:
         """Tell whether the order was cancelled, wherever its money stands."""

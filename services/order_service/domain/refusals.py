@@ -63,6 +63,16 @@ class EmptyCart(Invalid):
     reason = "empty_cart"
 
 
+class UnknownCart(NotFound):
+    """This customer has no cart with this id."""
+
+    reason = "unknown_cart"
+
+
+class CartOfAnother(Conflict):
+    """The cart is another customer's, and stays so."""
+
+
 class CartCheckedOut(Conflict):
     """An order was placed from this cart: until its stock is decided the cart takes no changes and no second order."""
 

@@ -14,12 +14,12 @@ async def lock_carts(tx: Connection, cart_ids: Collection[str]) -> dict[str, Car
     if not cart_ids:
         return {}
     rows = await tx.fetch(
-        "SELECT cart_id, order_id FROM carts WHERE cart_id = ANY($1::text[]) ORDER BY cart_id FOR UPDATE",
+        "SELECT cart_id, order_id, customer_id FROM carts WHERE cart_id = ANY($1::text[]) ORDER BY cart_id FOR UPDATE",
         list(cart_ids),
     )
     carts = {cart_id: Cart(cart_id) for cart_id in cart_ids}
-    for cart_id, order_id in rows:
-        carts[cart_id] = Cart(cart_id, order_id=order_id, is_new=False)
+    for cart_id, order_id, customer_id in rows:
+        carts[cart_id] = Cart(cart_id, order_id=order_id, customer_id=customer_id, is_new=False)
     return carts
 
 
@@ -39,14 +39,16 @@ async def find_cart(connection: Connection, cart_id: str) -> Cart:
     """Return one cart with its items, as of one moment; one without a row is open and empty."""
     rows = await connection.fetch(
         """
-        SELECT order_id, sku, quantity FROM carts LEFT JOIN cart_items USING (cart_id) WHERE cart_id = $1
+        SELECT order_id, customer_id, sku, quantity FROM carts LEFT JOIN cart_items USING (cart_id)
+        WHERE cart_id = $1
         """,
         cart_id,
     )
     if not rows:
         return Cart(cart_id)
-    items = {sku: quantity for _, sku, quantity in rows if sku is not None}
-    return Cart(cart_id, items, order_id=rows[0]["order_id"], is_new=False)
+    items = {row["sku"]: row["quantity"] for row in rows if row["sku"] is not None}
+    order_id, customer_id = rows[0]["order_id"], rows[0]["customer_id"]
+    return Cart(cart_id, items, order_id=order_id, customer_id=customer_id, is_new=False)
 
 
 async def save_carts(tx: Connection, carts: Collection[Cart], at: datetime) -> None:
@@ -90,13 +92,15 @@ async def _insert_carts(tx: Connection, carts: Sequence[Cart], at: datetime) -> 
         return
     inserted = await tx.execute(
         """
-        INSERT INTO carts (cart_id, order_id, updated_at)
-        SELECT cart_id, order_id, $3 FROM unnest($1::text[], $2::uuid[]) AS row (cart_id, order_id)
+        INSERT INTO carts (cart_id, order_id, customer_id, updated_at)
+        SELECT cart_id, order_id, customer_id, $4
+        FROM unnest($1::text[], $2::uuid[], $3::text[]) AS row (cart_id, order_id, customer_id)
         ORDER BY cart_id
         ON CONFLICT (cart_id) DO NOTHING
         """,
         [cart.cart_id for cart in carts],
         [cart.order_id for cart in carts],
+        [cart.customer_id for cart in carts],
         at,
     )
     if count(inserted) != len(carts):
@@ -108,12 +112,13 @@ async def _update_carts(tx: Connection, carts: Sequence[Cart], at: datetime) -> 
         return
     updated = await tx.execute(
         """
-        UPDATE carts SET order_id = row.order_id, updated_at = $3
-        FROM unnest($1::text[], $2::uuid[]) AS row (cart_id, order_id)
+        UPDATE carts SET order_id = row.order_id, customer_id = row.customer_id, updated_at = $4
+        FROM unnest($1::text[], $2::uuid[], $3::text[]) AS row (cart_id, order_id, customer_id)
         WHERE carts.cart_id = row.cart_id
         """,
         [cart.cart_id for cart in carts],
         [cart.order_id for cart in carts],
+        [cart.customer_id for cart in carts],
         at,
     )
     if count(updated) != len(carts):

@@ -93,11 +93,19 @@ async def list_lines(
     return {order_id: tuple(found) for order_id, found in lines.items()}
 
 
-async def list_history(connection: Connection, order_id: UUID) -> list[Transition]:
-    """Return every step of an order, the first one first."""
+async def list_history(
+    connection: Connection, order_id: UUID, *, customer_id: str | None = None
+) -> list[Transition]:
+    """Return every step of an order, the first one first; none if the order is not of the customer, if one is given."""
     rows = await connection.fetch(
-        "SELECT version, status, reason, cause, at FROM order_history WHERE order_id = $1 ORDER BY version",
+        """
+        SELECT version, status, reason, cause, at FROM order_history
+        WHERE order_id = $1
+          AND ($2::text IS NULL OR EXISTS (SELECT FROM orders WHERE order_id = $1 AND customer_id = $2))
+        ORDER BY version
+        """,
         order_id,
+        customer_id,
     )
     return [Transition(**{**row, "status": OrderStatus(row["status"])}) for row in rows]
 

@@ -46,12 +46,13 @@ def derive(
 class Payment:
     """The payment of one order with its attempts and refunds; amounts are in minor units.
 
-    `amount_minor` is None until the order awaits payment. `closed` remembers that the order will not be paid any more.
+    `amount_minor` and `customer_id` are None until the order awaits payment. `closed` remembers that the order will not be paid any more.
     `refunded_minor` is what went back of the settled attempt.
     """
 
     order_id: UUID
     attempts_max: int
+    customer_id: str | None = None
     status: PaymentStatus = PaymentStatus.PENDING
     reason: PaymentReason | None = None
     amount_minor: int | None = None
@@ -76,6 +77,10 @@ class Payment:
     def settled_attempt(self) -> Attempt | None:
         """The attempt whose success settled the payment for ever."""
         return None if self.settled_attempt_id is None else self.attempts[self.settled_attempt_id]
+
+    def is_for(self, customer_id: str | None) -> bool:
+        """Tell whether a caller may know of the payment: a customer of its own, anybody else (None) of every one."""
+        return customer_id is None or customer_id == self.customer_id
 
     def agrees_with(self, amount_minor: int, currency: str) -> bool:
         """Tell whether the payment is, or may be, opened with this amount."""

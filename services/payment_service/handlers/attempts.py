@@ -18,7 +18,10 @@ from shared.errors import HoldfastError, Invalid, NotFound
 
 @dataclass(frozen=True, slots=True)
 class StartAttempt:
-    """Somebody wants to pay. The worker asks the gateway after `grace_seconds`, if the caller has not."""
+    """Somebody wants to pay. The worker asks the gateway after `grace_seconds`, if the caller has not.
+
+    With a `customer_id` there are no payments but that customer's.
+    """
 
     order_id: UUID
     attempt_id: UUID
@@ -27,6 +30,7 @@ class StartAttempt:
     return_url: str | None
     idempotency_key: str
     grace_seconds: float
+    customer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ async def start_attempts(
 
 
 def _start_attempt(payment: Payment | None, request: StartAttempt, at: datetime) -> Started | HoldfastError:
-    if payment is None:
+    if payment is None or not payment.is_for(request.customer_id):
         return NotFound("The payment service has not heard of this order.")
     known = payment.attempt_of_key(request.idempotency_key)
     if known is not None:

@@ -120,6 +120,9 @@ def _hear_order(payment: Payment, message: Message[Consumed], policy: Policy, at
 
 def _open(payment: Payment, event: OrderAwaitingPayment, cause: str, policy: Policy, at: datetime) -> None:
     is_opened_now = payment.amount_minor is None
+    if payment.customer_id is None:
+        payment.customer_id = event.customer_id
+        payment.is_changed = True
     paying.open_payment(
         payment,
         amount_minor=event.total_minor,

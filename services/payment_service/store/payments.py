@@ -20,6 +20,7 @@ _PAYMENT_FIELDS = (
         "refunded_minor",
         "paid_at",
         "sequence",
+        "customer_id",
     ),
 )
 _UPDATED_FIELDS = tuple(name for name in _PAYMENT_FIELDS if name != "attempts_max")
@@ -30,7 +31,7 @@ async def lock_payments(tx: Connection, order_ids: Sequence[UUID]) -> list[Payme
     rows = await tx.fetch(
         """
         SELECT order_id, status, reason, amount_minor, currency, pay_by, attempts_max, closed, settled_attempt_id,
-               settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence, created_at, updated_at
+               settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence, customer_id, created_at, updated_at
         FROM payments WHERE order_id = ANY($1::uuid[]) ORDER BY order_id FOR UPDATE
         """,
         order_ids,
@@ -43,7 +44,7 @@ async def get_payments(tx: Connection, order_ids: Sequence[UUID]) -> list[Paymen
     rows = await tx.fetch(
         """
         SELECT order_id, status, reason, amount_minor, currency, pay_by, attempts_max, closed, settled_attempt_id,
-               settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence, created_at, updated_at
+               settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence, customer_id, created_at, updated_at
         FROM payments WHERE order_id = ANY($1::uuid[])
         """,
         order_ids,
@@ -59,11 +60,11 @@ async def insert_payments(tx: Connection, payments: Sequence[Payment], at: datet
         """
         INSERT INTO payments (order_id, status, reason, amount_minor, currency, pay_by, attempts_max, closed,
                               settled_attempt_id, settled_amount_minor, settled_currency, refunded_minor, paid_at,
-                              sequence, created_at, updated_at)
-        SELECT row.*, $15, $15
+                              sequence, customer_id, created_at, updated_at)
+        SELECT row.*, $16, $16
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::integer[],
                     $8::boolean[], $9::uuid[], $10::bigint[], $11::text[], $12::bigint[], $13::timestamptz[],
-                    $14::bigint[]) AS row
+                    $14::bigint[], $15::text[]) AS row
         ON CONFLICT DO NOTHING
         """,
         *columns(payments, _PAYMENT_FIELDS),
@@ -83,11 +84,14 @@ async def update_payments(tx: Connection, payments: Sequence[Payment], at: datet
         SET status = row.status, reason = row.reason, amount_minor = row.amount_minor, currency = row.currency,
             pay_by = row.pay_by, closed = row.closed, settled_attempt_id = row.settled_attempt_id,
             settled_amount_minor = row.settled_amount_minor, settled_currency = row.settled_currency,
-            refunded_minor = row.refunded_minor, paid_at = row.paid_at, sequence = row.sequence, updated_at = $14
+            refunded_minor = row.refunded_minor, paid_at = row.paid_at, sequence = row.sequence,
+            customer_id = row.customer_id, updated_at = $15
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::timestamptz[], $7::boolean[],
-                    $8::uuid[], $9::bigint[], $10::text[], $11::bigint[], $12::timestamptz[], $13::bigint[])
+                    $8::uuid[], $9::bigint[], $10::text[], $11::bigint[], $12::timestamptz[], $13::bigint[],
+                    $14::text[])
              AS row (order_id, status, reason, amount_minor, currency, pay_by, closed,
-                     settled_attempt_id, settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence)
+                     settled_attempt_id, settled_amount_minor, settled_currency, refunded_minor, paid_at, sequence,
+                     customer_id)
         WHERE payments.order_id = row.order_id AND payments.sequence <= row.sequence
         """,
         *columns(payments, _UPDATED_FIELDS),

@@ -18,6 +18,7 @@ from ops import place
 from ops.audit import AuditLimits, AuditReport, Topics, audit, render
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
+from ops.demo.plan import SEED as DEMO_SEED
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
@@ -93,17 +94,27 @@ def _announce(line: ReadyLine) -> None:
 
 
 @app.command
-async def demo(*, orders: int = 2_000, data_dir: Path | None = None, json: Json = False) -> int:
+async def demo(
+    *,
+    orders: int = 2_000,
+    data_dir: Path | None = None,
+    seed: int = DEMO_SEED,
+    json: Json = False,
+) -> int:
     """Run real grocery baskets through the whole system, then audit it.
 
-    Exit status 1 if an order is left open or the audit finds anything.
+    Customers pay through the sandbox and through doubles of Stripe and Midtrans: no real gateway is spoken to. Exit
+    status 1 if an order is left open or the audit finds anything.
 
     Args:
         orders: how many baskets.
         data_dir: where to keep everything; without it a temporary folder, removed at the end.
+        seed: decides which customer does what; the same seed ends every order in the same way.
         json: print the summary as one JSON object.
     """
-    summary: DemoSummary = await run_demo(orders=orders, data_dir=data_dir, progress=sys.stderr.isatty())
+    summary: DemoSummary = await run_demo(
+        orders=orders, data_dir=data_dir, progress=sys.stderr.isatty(), seed=seed
+    )
     if json:
         _print_json(summary.as_dict())
     else:

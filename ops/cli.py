@@ -19,6 +19,7 @@ from ops.audit.command import command as audit
 from ops.config import config
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
+from ops.demo.plan import SEED as DEMO_SEED
 from ops.keys import keys
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.options import a_console
@@ -107,17 +108,27 @@ def _announce(line: ReadyLine) -> None:
 
 
 @app.command(help_epilogue=_examples("holdfast demo", "holdfast demo --orders 200 --json | jq .audit"))
-async def demo(*, orders: int = 2_000, data_dir: Path | None = None, json: Json = False) -> int:
+async def demo(
+    *,
+    orders: int = 2_000,
+    data_dir: Path | None = None,
+    seed: int = DEMO_SEED,
+    json: Json = False,
+) -> int:
     """Run real grocery baskets through the whole system, then audit it.
 
-    Exit status 1 if an order is left open or the audit finds anything.
+    Customers pay through the sandbox and through doubles of Stripe and Midtrans: no real gateway is spoken to. Exit
+    status 1 if an order is left open or the audit finds anything.
 
     Args:
         orders: how many baskets.
         data_dir: where to keep everything; without it a temporary folder, removed at the end.
+        seed: decides which customer does what; the same seed ends every order in the same way.
         json: print the summary as one JSON object.
     """
-    summary: DemoSummary = await run_demo(orders=orders, data_dir=data_dir, progress=sys.stderr.isatty())
+    summary: DemoSummary = await run_demo(
+        orders=orders, data_dir=data_dir, progress=sys.stderr.isatty(), seed=seed
+    )
     if json:
         _print_json(summary.as_dict())
     else:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
-from benchmarks.baskets import CURRENCY
+from ops.demo.banks import LOST, Bank, Telling
 from ops.demo.plan import PlannedOrder, Story
-from ops.demo.shop import Outcome, Shop
+from ops.demo.shop import Shop
 from ops.demo.watch import OrderView
 from shared.commands import OutgoingCommand, command
 from shared.events import CancelOrder, OrderedLine, OrderStatus, PlaceOrder
 
 _UNKNOWN_SKU = "not-in-the-catalog"
+# One unit of the currency: there is no rupiah with decimals at Midtrans.
+_TOO_MUCH_MINOR = 100
 
 
 class _TurnedAwayError(Exception):
@@ -44,7 +46,7 @@ def _place(planned: PlannedOrder, order_id: UUID) -> PlaceOrder:
         order_id=order_id,
         customer_id=planned.basket.customer_id,
         lines=tuple(lines),
-        currency=CURRENCY,
+        currency=planned.currency,
         expected_total_minor=planned.total_minor + wrong_by,
         hold_seconds=planned.hold_seconds,
     )
@@ -58,6 +60,7 @@ class Customer:
     order_id: UUID
     order: OrderView
     shop: Shop
+    bank: Bank
     rival: Callable[[], Awaitable[None]]
 
     async def live(self) -> bool:
@@ -83,6 +86,10 @@ class Customer:
                 await self._succeeds_and_fails()
             case Story.PAYS_AND_IS_TOLD_LATER:
                 await self._pays_and_is_told_later()
+            case Story.PAYS_UNHEARD:
+                await self._pays_unheard()
+            case Story.PAYS_ANOTHER_AMOUNT:
+                await self._pays_another_amount()
             case Story.IS_DECLINED:
                 await self._is_declined_twice()
             case Story.PAYS_AFTER_THE_END:
@@ -110,7 +117,7 @@ class Customer:
 
     async def _pays(self, attempt: int = 1) -> str:
         payment = await self._goes_to_till(attempt)
-        await self._settles(payment, "succeeded")
+        await self.bank.pays(payment, self._telling)
         await self.order.until_in(OrderStatus.PROCESSING)
         return payment
 
@@ -121,32 +128,48 @@ class Customer:
     async def _pays_twice(self) -> None:
         first = await self._is_declined()
         await self._pays(attempt=2)
-        await self._settles(first, "succeeded")
+        await self.bank.pays(first, self._telling)
         await self.order.until(lambda order: bool(order.refunded_attempts))
 
     async def _fails_then_succeeds(self) -> None:
         payment = await self._goes_to_till()
-        await self._settles(payment, "failed")
-        await self._settles(payment, "succeeded")
+        await self.bank.hesitates(payment, self._telling)
+        await self.bank.pays(payment, self._telling)
 
     async def _succeeds_and_fails(self) -> None:
         payment = await self._goes_to_till()
-        await asyncio.gather(self._settles(payment, "succeeded"), self._settles(payment, "failed"))
+        await asyncio.gather(
+            self.bank.declines(payment, self._telling), self.bank.pays(payment, self._telling)
+        )
 
     async def _pays_and_is_told_later(self) -> None:
         payment = await self._pays()
-        await self._settles(payment, "succeeded")
+        await self.bank.tells_again(payment, self._telling)
+
+    async def _pays_unheard(self) -> None:
+        payment = await self._goes_to_till()
+        await self.bank.pays(payment, LOST)
+        await self.order.until_in(OrderStatus.PROCESSING)
+
+    async def _pays_another_amount(self) -> None:
+        payment = await self._goes_to_till()
+        await self.bank.pays(payment, self._telling, more_minor=_TOO_MUCH_MINOR)
+        await self.order.until(lambda order: bool(order.quarantined_attempts))
+        for attempt_id in self.order.quarantined_attempts:
+            await self.shop.decide(self.order_id, attempt_id, "refund")
+        await self.order.until(lambda order: bool(order.refunded_attempts))
+        await self.order.until_in(OrderStatus.EXPIRED)
 
     async def _is_declined(self) -> str:
         payment = await self._goes_to_till()
-        await self._settles(payment, "failed")
+        await self.bank.declines(payment, self._telling)
         await self.order.until(lambda order: bool(order.failed_attempts))
         return payment
 
     async def _is_declined_twice(self) -> str:
         await self._is_declined()
         payment = await self._goes_to_till(attempt=2)
-        await self._settles(payment, "failed")
+        await self.bank.declines(payment, self._telling)
         await self.order.until_in(OrderStatus.PAYMENT_FAILED)
         return payment
 
@@ -155,6 +178,7 @@ class Customer:
 
     async def _pays_late(self) -> None:
         payment = await self._goes_to_till()
+        await self.bank.starts(payment)
         await self.order.until_in(OrderStatus.EXPIRED)
         await self._is_paid_late(payment)
 
@@ -162,6 +186,7 @@ class Customer:
         payment = None
         with suppress(_TurnedAwayError):
             payment = await self._goes_to_till()
+            await self.bank.starts(payment)
             await self.order.until_in(OrderStatus.EXPIRED)
         await self.rival()
         if payment is None:
@@ -174,7 +199,7 @@ class Customer:
 
     async def _cancels_while_paying(self) -> None:
         payment = await self._goes_to_till()
-        await asyncio.gather(self._settles(payment, "succeeded"), self.shop.cancel(self.order_id))
+        await asyncio.gather(self.bank.pays(payment, self._telling), self.shop.cancel(self.order_id))
         await self.order.until_in(OrderStatus.REFUNDED)
 
     async def _cancels_paid(self) -> None:
@@ -189,18 +214,22 @@ class Customer:
         await self.order.until(lambda order: order.is_decided)
         if self.order.status is not OrderStatus.AWAITING_PAYMENT:
             raise _TurnedAwayError
-        payment = await self.shop.go_to_till(self.order_id, attempt)
+        payment = await self.shop.go_to_till(self.order_id, self.planned.gateway, attempt)
         if payment is None:
             raise _TurnedAwayError
         return payment
 
-    async def _settles(self, payment: str, outcome: Outcome) -> None:
-        planned = self.planned
-        await self.shop.settle(
-            payment, outcome, times=planned.webhook_times, delay_ms=planned.webhook_delay_ms
-        )
+    @property
+    def _telling(self) -> Telling:
+        return Telling(self.planned.webhook_times, self.planned.webhook_delay_ms)
 
     async def _is_paid_late(self, payment: str) -> None:
         """Let money come for an order that has ended: it gets its goods, or the money goes back."""
-        await self._settles(payment, "succeeded")
-        await self.order.until_in(OrderStatus.PROCESSING, OrderStatus.REFUNDED)
+        if self.bank.calls_back_for_good:
+            await self.shop.until_called_back(self.order_id)
+        await self.bank.pays(payment, self._telling)
+        ends = {OrderStatus.PROCESSING, OrderStatus.REFUNDED}
+        await self.order.until(lambda order: order.status in ends or bool(order.quarantined_attempts))
+        for attempt_id in self.order.quarantined_attempts:
+            await self.shop.decide(self.order_id, attempt_id, "accept")
+        await self.order.until_in(*ends)

@@ -1,10 +1,9 @@
-"""How does the demo reach the system? From outside only: HTTP as a storefront, an operator and a bank, commands on Kafka."""
+"""How does the demo reach the system? From outside only: HTTP as a storefront and an operator, commands on Kafka."""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import count, islice
 from typing import Any, Literal, Self, TypeVar
@@ -13,8 +12,9 @@ from uuid import UUID
 import aiohttp
 import orjson
 
-from benchmarks.baskets import CURRENCY, QUANTITY_MAX, Product
+from benchmarks.baskets import QUANTITY_MAX
 from deploy.local.ready import ReadyLine
+from ops.demo.market import GatewayName, Offer
 from shared.backoff import Backoff
 from shared.commands import OutgoingCommand, publish_all
 from shared.errors import HoldfastError, Unavailable
@@ -27,9 +27,10 @@ _LINES_AT_ONCE = 5_000
 _PAGE_ROWS = 1_000
 _REQUEST_SECONDS_MAX = 30.0
 _TRY_SECONDS_MAX = 120.0
+_LOOK_AGAIN_SECONDS = 0.2
+_LIVE = {"PENDING", "UNKNOWN", "AUTHORIZED"}
 _BACKOFF = Backoff(seconds_min=0.05, seconds_max=1.0)
 
-Outcome = Literal["succeeded", "failed"]
 T = TypeVar("T")
 
 
@@ -37,14 +38,6 @@ class Refused(HoldfastError):
     """The system did not do what the demo asked it for."""
 
     reason = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """What the gateway's own books say, in minor units."""
-
-    taken_minor: int
-    given_back_minor: int
 
 
 class Shop:
@@ -58,7 +51,6 @@ class Shop:
         self._kafka = kafka
         self.at_till = 0
         self._publisher: Publisher | None = None
-        self._gateway_payments: list[str] = []
 
     async def __aenter__(self) -> Self:
         """Connect."""
@@ -75,30 +67,34 @@ class Shop:
 
     # --- as an operator ---------------------------------------------------------------------------------------------
 
-    async def import_catalog(self, products: Iterable[Product]) -> None:
+    async def import_catalog(self, offers: Iterable[Offer]) -> None:
         """Put products and their prices on offer."""
-        for some in _chunks(products, _LINES_AT_ONCE):
-            lines = (
-                {"sku": item.sku, "name": item.name, "price_minor": item.price_minor, "currency": CURRENCY}
-                for item in some
-            )
-            body = b"\n".join(map(orjson.dumps, lines))
-            await self._ask("POST", f"{self._system.order_url}/products/import", "operator", body=body)
+        for some in _chunks(offers, _LINES_AT_ONCE):
+            body = b"\n".join(map(orjson.dumps, some))
+            await self.ask("POST", f"{self._system.order_url}/products/import", "operator", body=body)
 
     async def receive_stock(self, units: Mapping[str, int]) -> None:
         """Put units on the shelves."""
         for some in _chunks(_receipt_lines(units), _LINES_AT_ONCE):
             lines = [{"sku": sku, "quantity": quantity} for sku, quantity in some]
             receipt = orjson.dumps({"receipt_id": str(new_id()), "lines": lines})
-            await self._ask("POST", f"{self._system.inventory_url}/stock/receipts", "operator", body=receipt)
+            await self.ask("POST", f"{self._system.inventory_url}/stock/receipts", "operator", body=receipt)
 
     async def units_sold(self) -> int:
         """Return how many units the inventory service says are sold, of all SKUs."""
         return sum([level["sold"] async for level in self._list(f"{self._system.inventory_url}/stock")])
 
-    async def webhook_verdicts(self) -> Counter[str | None]:
-        """Return how many deliveries of webhooks got each verdict (None: not judged yet)."""
-        return Counter([row["verdict"] async for row in self._list(f"{self._system.payment_url}/webhooks")])
+    async def webhook_verdicts(self) -> Counter[tuple[str, str | None]]:
+        """Return how many deliveries of each gateway's webhooks got each verdict (None: not judged yet)."""
+        rows = self._list(f"{self._system.payment_url}/webhooks")
+        return Counter([(row["gateway"], row["verdict"]) async for row in rows])
+
+    async def decide(self, order_id: UUID, attempt_id: UUID, action: Literal["accept", "refund"]) -> None:
+        """Decide about money that came otherwise than asked for."""
+        url = f"{self._system.payment_url}/payments/{order_id}/attempts/{attempt_id}/resolve"
+        body = orjson.dumps({"action": action, "reason": "seen in the demo"})
+        headers = {"Idempotency-Key": f"{attempt_id}-{action}", "X-Operator": "the demo"}
+        await self.ask("POST", url, "operator", body=body, headers=headers)
 
     # --- as a storefront --------------------------------------------------------------------------------------------
 
@@ -124,25 +120,25 @@ class Shop:
             await self._close_publisher()
             await asyncio.sleep(_BACKOFF.seconds(tries))
 
-    async def go_to_till(self, order_id: UUID, number: int) -> str | None:
+    async def go_to_till(self, order_id: UUID, gateway: GatewayName, number: int) -> str | None:
         """Start an attempt to pay; return the gateway's id of it, or None if the order can no longer be paid."""
         self.at_till += 1
         try:
-            return await self._start_attempt(order_id, number)
+            return await self._start_attempt(order_id, gateway, number)
         finally:
             self.at_till -= 1
 
-    async def _start_attempt(self, order_id: UUID, number: int) -> str | None:
+    async def _start_attempt(self, order_id: UUID, gateway: GatewayName, number: int) -> str | None:
         url = f"{self._system.payment_url}/payments/{order_id}/attempts"
         payment_id: str | None = None
         while payment_id is None:
             # The same key asks about the same attempt. 404: the payment service has not heard of the order yet; 202, or
             # no id: the gateway has not answered yet.
-            status, attempt = await self._ask(
+            status, attempt = await self.ask(
                 "POST",
                 url,
                 "storefront",
-                body=b"{}",
+                body=orjson.dumps({"gateway": gateway}),
                 headers={"Idempotency-Key": f"{order_id}-{number}"},
                 taken={HTTPStatus.CREATED, HTTPStatus.CONFLICT},
                 retried={HTTPStatus.ACCEPTED, HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE},
@@ -151,41 +147,21 @@ class Shop:
                 return None
             payment_id = attempt["gateway_transaction_id"]
             await asyncio.sleep(0 if payment_id else _BACKOFF.seconds_max)
-        self._gateway_payments.append(payment_id)
         return payment_id
+
+    async def until_called_back(self, order_id: UUID) -> None:
+        """Wait until no attempt to pay an order is wanted any more, and its gateway knows that."""
+        url = f"{self._system.payment_url}/payments/{order_id}"
+        while True:
+            _, payment = await self.ask("GET", url, "storefront")
+            if all(attempt["status"] not in _LIVE for attempt in payment["attempts"]):
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def cancel(self, order_id: UUID) -> None:
         """Cancel an order."""
         url = f"{self._system.order_url}/orders/{order_id}/cancel"
-        await self._ask("POST", url, "storefront", body=orjson.dumps({"reason": "changed my mind"}))
-
-    # --- as the customer's bank -------------------------------------------------------------------------------------
-
-    async def settle(self, payment_id: str, outcome: Outcome, *, times: int, delay_ms: int) -> None:
-        """Make the gateway say what became of a payment, as often and as late as told."""
-        told = {"outcome": outcome, "times": times, "delay_ms": delay_ms}
-        await self._ask("POST", self._gateway(f"/payments/{payment_id}/settle"), body=orjson.dumps(told))
-
-    async def webhooks_owed(self) -> int:
-        """Return how many deliveries of webhooks the gateway has not got rid of."""
-        _, control = await self._ask("GET", self._gateway("/control"))
-        owed: int = control["deliveries_pending"]
-        return owed
-
-    async def money(self) -> Money:
-        """Return what the gateway took from the customers of this demo and gave back to them."""
-        payments = await asyncio.gather(*map(self._gateway_payment, self._gateway_payments))
-        return Money(
-            taken_minor=sum(payment["captured_minor"] for payment in payments),
-            given_back_minor=sum(payment["refunded_minor"] for payment in payments),
-        )
-
-    async def _gateway_payment(self, payment_id: str) -> Any:
-        _, payment = await self._ask("GET", self._gateway(f"/payments/{payment_id}"))
-        return payment
-
-    def _gateway(self, path: str) -> str:
-        return f"{self._system.gateway_url}{path}"
+        await self.ask("POST", url, "storefront", body=orjson.dumps({"reason": "changed my mind"}))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -203,14 +179,14 @@ class Shop:
         after = ""
         while True:
             query = f"?limit={_PAGE_ROWS}" + (f"&after={after}" if after else "")
-            _, page = await self._ask("GET", url + query, "operator")
+            _, page = await self.ask("GET", url + query, "operator")
             for item in page["items"]:
                 yield item
             if page["next"] is None:
                 return
             after = page["next"]
 
-    async def _ask(
+    async def ask(
         self,
         method: str,
         url: str,

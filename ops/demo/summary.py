@@ -1,24 +1,54 @@
 """What came of the demo? The figures that a person, or a machine by `--json`, reads at the end."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.baskets import CURRENCY, DIRT, RealInput
+from benchmarks.baskets import CURRENCY, RealInput
 from ops.audit import AuditReport
-from ops.audit import render as render_audit
-from ops.demo.day import WAITING_MAX, Visit
-from ops.demo.plan import Plan, Story
-from ops.demo.shop import Money
+from ops.demo.banks import Money
+from ops.demo.day import Visit
+from ops.demo.market import WEIGHTS, GatewayName, currency_of
+from ops.demo.plan import LATE, Plan, Story
 from shared.events import OrderStatus
 
 _LINES_SHOWN = 20
 _MINOR_PER_UNIT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AtGateway:
+    """What happened at one gateway: amounts are in minor units, `webhooks` counts deliveries by verdict."""
+
+    currency: str
+    orders: int
+    by_status: dict[str, int]
+    taken_minor: int
+    given_back_minor: int
+    webhooks: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What went wrong outside, and came right all the same.
+
+    Payments of which no webhook ever came (`webhooks_lost`) and that reconciliation found; orders that were paid twice,
+    and what came twice given back; payments that came when the order had ended: the goods were still there, or the
+    money went back; money that was not as asked for and on which an operator decided.
+    """
+
+    webhooks_lost: int
+    found_by_reconciliation: int
+    paid_twice: int
+    second_payments_refunded: int
+    paid_late: int
+    late_with_goods: int
+    late_with_money_back: int
+    quarantined: int
+    accepted_by_operator: int
+    refunded_by_operator: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +90,22 @@ class DemoSummary:
     by_story: dict[str, dict[str, int]]
     real_input: dict[str, int]
     units_sold: int
-    money: Money
+    gateways: dict[GatewayName, AtGateway]
+    left_out: dict[str, str]
+    mended: Mended
     duplicates: Duplicates
     timing: Timing
     open_orders: list[str]
     problems: list[str]
     audit: AuditReport
+
+    @property
+    def money(self) -> dict[str, Money]:
+        """What the gateways took and gave back, by currency."""
+        money: defaultdict[str, Money] = defaultdict(Money)
+        for at in self.gateways.values():
+            money[at.currency] += Money(at.taken_minor, at.given_back_minor)
+        return dict(money)
 
     @property
     def ok(self) -> bool:
@@ -80,7 +120,11 @@ class DemoSummary:
             "by_status": self.by_status,
             "open_orders": self.open_orders,
             "units_sold": self.units_sold,
-            "money": {"currency": CURRENCY, **asdict(self.money)},
+            "money": {"currency": CURRENCY, **asdict(self.money.get(CURRENCY, Money()))},
+            "money_by_currency": {currency: asdict(money) for currency, money in self.money.items()},
+            "gateways": {name: asdict(at) for name, at in self.gateways.items()},
+            "gateways_left_out": self.left_out,
+            "mended": asdict(self.mended),
             "duplicates_absorbed": sum(asdict(self.duplicates).values()),
             "duplicates": asdict(self.duplicates),
             "orders_per_second": self.timing.orders_per_second,
@@ -100,15 +144,18 @@ class Observed:
     visits: Sequence[Visit]
     problems: Sequence[str]
     units_sold: int
-    money: Money
-    webhook_verdicts: Mapping[str | None, int]
+    money: Mapping[GatewayName, Money]
+    webhook_verdicts: Mapping[tuple[str, str | None], int]
     ended_at: float
     audit: AuditReport
 
 
-def summarize(real: RealInput, plan: Plan, observed: Observed) -> DemoSummary:
-    """Compare what was seen with what was planned."""
+def summarize(real: RealInput, plan: Plan, observed: Observed, *, left_out: Mapping[str, str]) -> DemoSummary:
+    """Compare what was seen with what was planned; `left_out` says why a gateway could not take part."""
     visits = observed.visits
+    verdicts = Counter[str | None]()
+    for (_, verdict), count in observed.webhook_verdicts.items():
+        verdicts[verdict] += count
     by_story: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for visit in visits:
         by_story[visit.planned.story.value][visit.status] += 1
@@ -118,10 +165,12 @@ def summarize(real: RealInput, plan: Plan, observed: Observed) -> DemoSummary:
         by_story={story: dict(ends.most_common()) for story, ends in sorted(by_story.items())},
         real_input=_describe(real, plan),
         units_sold=observed.units_sold,
-        money=observed.money,
+        gateways={name: _at_gateway(name, observed) for name in WEIGHTS if name in observed.money},
+        left_out=dict(left_out),
+        mended=_mended(visits),
         duplicates=Duplicates(
-            webhooks_repeated=observed.webhook_verdicts.get("duplicate", 0),
-            webhooks_overtaken=observed.webhook_verdicts.get("regressive", 0),
+            webhooks_repeated=verdicts["duplicate"],
+            webhooks_overtaken=verdicts["regressive"],
             commands_repeated=sum(
                 visit.planned.same_command_again + visit.planned.same_content_again for visit in visits
             ),
@@ -131,6 +180,49 @@ def summarize(real: RealInput, plan: Plan, observed: Observed) -> DemoSummary:
         problems=[*observed.problems, *_wrong_ends(visits), *_wrong_books(observed)],
         audit=observed.audit,
     )
+
+
+def _at_gateway(name: GatewayName, observed: Observed) -> AtGateway:
+    statuses = Counter(visit.status for visit in observed.visits if visit.planned.gateway == name)
+    webhooks = {
+        verdict or "not judged": count
+        for (gateway, verdict), count in observed.webhook_verdicts.items()
+        if gateway == name
+    }
+    money = observed.money[name]
+    return AtGateway(
+        currency=currency_of(name),
+        orders=statuses.total(),
+        by_status=dict(statuses.most_common()),
+        taken_minor=money.taken_minor,
+        given_back_minor=money.given_back_minor,
+        webhooks=dict(sorted(webhooks.items())),
+    )
+
+
+def _mended(visits: Sequence[Visit]) -> Mended:
+    played = [visit for visit in visits if visit.view is not None and not visit.turned_away]
+    unheard = [visit for visit in played if visit.planned.story is Story.PAYS_UNHEARD]
+    twice = [visit for visit in played if visit.planned.story is Story.PAYS_TWICE]
+    late = [visit for visit in played if visit.planned.story in LATE]
+    other = [visit for visit in played if visit.planned.story is Story.PAYS_ANOTHER_AMOUNT]
+    quarantined = [visit for visit in visits if visit.view is not None and visit.view.quarantined_attempts]
+    return Mended(
+        webhooks_lost=len(unheard),
+        found_by_reconciliation=_count_in(OrderStatus.PROCESSING, unheard),
+        paid_twice=len(twice),
+        second_payments_refunded=sum(bool(visit.view and visit.view.refunded_attempts) for visit in twice),
+        paid_late=len(late),
+        late_with_goods=_count_in(OrderStatus.PROCESSING, late),
+        late_with_money_back=_count_in(OrderStatus.REFUNDED, late),
+        quarantined=len(quarantined),
+        accepted_by_operator=sum(visit not in other for visit in quarantined),
+        refunded_by_operator=sum(visit in other for visit in quarantined),
+    )
+
+
+def _count_in(status: OrderStatus, visits: Iterable[Visit]) -> int:
+    return sum(visit.status == status for visit in visits)
 
 
 def _describe(real: RealInput, plan: Plan) -> dict[str, int]:
@@ -179,14 +271,16 @@ def _wrong_ends(visits: Iterable[Visit]) -> list[str]:
 
 
 def _wrong_books(observed: Observed) -> list[str]:
-    """Compare the money that the gateway kept and the units that inventory sold with the orders that were confirmed."""
+    """Compare the money that each gateway kept and the units that inventory sold with the orders that were confirmed."""
     confirmed = [visit.planned for visit in observed.visits if visit.status == OrderStatus.PROCESSING]
-    worth_minor = sum(planned.total_minor for planned in confirmed)
-    units = sum(line.quantity for planned in confirmed for line in planned.basket.lines)
-    kept_minor = observed.money.taken_minor - observed.money.given_back_minor
     problems = []
-    if kept_minor != worth_minor:
-        problems.append(f"the gateway kept {kept_minor} cents for confirmed orders worth {worth_minor}")
+    for gateway, money in observed.money.items():
+        worth_minor = sum(planned.total_minor for planned in confirmed if planned.gateway == gateway)
+        kept_minor = money.taken_minor - money.given_back_minor
+        if kept_minor != worth_minor:
+            kept, worth = (show_money(minor, currency_of(gateway)) for minor in (kept_minor, worth_minor))
+            problems.append(f"{gateway} kept {kept} for confirmed orders worth {worth}")
+    units = sum(line.quantity for planned in confirmed for line in planned.basket.lines)
     if observed.units_sold != units:
         problems.append(f"inventory sold {observed.units_sold} units for confirmed orders of {units}")
     if refused := observed.audit.counted.get("dead_letters"):
@@ -194,70 +288,6 @@ def _wrong_books(observed: Observed) -> list[str]:
     return problems
 
 
-def render_summary(summary: DemoSummary, console: Console) -> None:
-    """Print the summary for a person."""
-    table = Table.grid(padding=(0, 3))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for name, text in _rows(summary):
-        table.add_row(name, text)
-    console.print(_stories(summary), highlight=False)
-    console.print(table, highlight=False)
-    for title, lines in (
-        ("Orders left open", summary.open_orders),
-        ("Not as it had to be", summary.problems),
-    ):
-        if lines:
-            console.print(f"{title}: {len(lines):,}", style="bold red")
-            for line in lines[:_LINES_SHOWN]:
-                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    render_audit(summary.audit, console)
-    if summary.ok:
-        console.print("Every order has ended, and every customer got what was right.", style="bold green")
-
-
-def _stories(summary: DemoSummary) -> Table:
-    table = Table("Customers", "who", "and how it ended", box=None, pad_edge=False)
-    table.columns[0].justify = "right"
-    for story, ends in sorted(summary.by_story.items(), key=lambda item: -sum(item[1].values())):
-        table.add_row(
-            f"{sum(ends.values()):,}",
-            story,
-            ", ".join(f"{count:,} {status}" for status, count in ends.items()),
-            style="dim",
-        )
-    return table
-
-
-def _rows(summary: DemoSummary) -> Iterator[tuple[str, str]]:
-    """Yield a name and a text for each line of the summary."""
-    given, money, duplicates, timing = summary.real_input, summary.money, summary.duplicates, summary.timing
-    text = (
-        f"{given['baskets']:,} baskets of {given['households']:,} households: {given['lines']:,} lines, "
-        f"{given['units']:,} units of {given['products']:,} products, {given['products_short']:,} of them short"
-    )
-    yield "Real input", text
-    dirt = [f"{given[name]:,} {name.replace('_', ' ')}" for name in DIRT if given[name]]
-    yield "Left out or mended", ", ".join(dirt) or "nothing"
-    yield "Orders", ", ".join(f"{count:,} {status}" for status, count in summary.by_status.items())
-    yield "Units sold", f"{summary.units_sold:,}"
-    text = (
-        f"{_dollars(money.taken_minor)} taken, {_dollars(money.given_back_minor)} given back, "
-        f"{_dollars(money.taken_minor - money.given_back_minor)} kept (the gateway's books)"
-    )
-    yield "Money", text
-    text = (
-        f"{duplicates.webhooks_repeated:,} webhooks again, {duplicates.webhooks_overtaken:,} overtaken by others, "
-        f"{duplicates.commands_repeated:,} commands again"
-    )
-    yield "Duplicates absorbed", text
-    text = (
-        f"{timing.orders_per_second:,.0f} orders/s; from PlaceOrder to the decision about its stock p50 "
-        f"{timing.latency_ms_p50:,.0f} ms, p99 {timing.latency_ms_p99:,.0f} ms, with up to {WAITING_MAX} customers waiting"
-    )
-    yield "Speed", text
-    yield "Until all was over", f"{timing.seconds:,.0f} s, holds that had to run out included"
-
-
-def _dollars(minor: int) -> str:
-    return f"{minor / _MINOR_PER_UNIT:,.2f} {CURRENCY}"
+def show_money(minor: int, currency: str) -> str:
+    """Return an amount as people write it."""
+    return f"{minor / _MINOR_PER_UNIT:,.2f} {currency}"

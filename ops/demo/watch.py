@@ -14,11 +14,14 @@ from shared.events import (
     OrderFact,
     OrderStatus,
     PaymentAttemptFailed,
+    PaymentQuarantined,
     PaymentRefunded,
 )
 from shared.kafka import TopicReader
 
 TOPICS = (ORDER_TOPIC, PAYMENT_TOPIC)
+
+_OF_A_PAYMENT = PaymentAttemptFailed | PaymentQuarantined | PaymentRefunded
 
 OPEN = frozenset({OrderStatus.REQUESTED, OrderStatus.AWAITING_PAYMENT, OrderStatus.REFUND_DUE})
 
@@ -35,6 +38,7 @@ class OrderView:
     sequence: int = 0
     failed_attempts: set[UUID] = field(default_factory=set)
     refunded_attempts: set[UUID] = field(default_factory=set)
+    quarantined_attempts: set[UUID] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -57,7 +61,10 @@ class OrderView:
         await self.until(lambda order: order.status in statuses)
 
     def take(
-        self, fact: OrderFact | PaymentAttemptFailed | PaymentRefunded, sequence: int, at: float
+        self,
+        fact: OrderFact | PaymentAttemptFailed | PaymentQuarantined | PaymentRefunded,
+        sequence: int,
+        at: float,
     ) -> None:
         """Learn from one event, which may be repeated or late."""
         match fact:
@@ -69,6 +76,8 @@ class OrderView:
                     self.decided_at = at
             case PaymentAttemptFailed():
                 self.failed_attempts.add(fact.attempt_id)
+            case PaymentQuarantined():
+                self.quarantined_attempts.add(fact.attempt_id)
             case PaymentRefunded():
                 self.refunded_attempts.add(fact.attempt_id)
         self._news.set()
@@ -104,11 +113,11 @@ class Watch:
         at = time.perf_counter()
         for record in records:
             model = CATALOGUE[record.topic].get((header(record.headers, "ce_type") or b"").decode())
-            if model is None or not issubclass(model, OrderFact | PaymentAttemptFailed | PaymentRefunded):
+            if model is None or not issubclass(model, OrderFact | _OF_A_PAYMENT):
                 continue
             message = decode(record, model, group="")
             fact = message.event
-            assert isinstance(fact, OrderFact | PaymentAttemptFailed | PaymentRefunded)  # noqa: S101 (as asked)
+            assert isinstance(fact, OrderFact | _OF_A_PAYMENT)  # noqa: S101 (as asked)
             order = self.orders.get(fact.order_id)
             if order is None:
                 continue

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from benchmarks.baskets import Basket, Line, RealInput, collect
 from ops.audit import AuditReport, Finding
+from ops.demo.banks import Money
 from ops.demo.day import Visit
+from ops.demo.market import GatewayName
 from ops.demo.plan import Plan, PlannedOrder, Story
-from ops.demo.shop import Money
-from ops.demo.summary import DemoSummary, Observed, percentile, render_summary, summarize
+from ops.demo.rendering import render_summary
+from ops.demo.summary import DemoSummary, Observed, percentile, summarize
 from ops.demo.watch import OrderView
 from shared.events import OrderStatus
 from shared.ids import new_id
@@ -22,8 +24,8 @@ BASKETS = (
     Basket(2, "901", (Line("a", 1),)),
 )
 ORDERS = (
-    PlannedOrder(BASKETS[0], Story.PAYS, 500, may_be_short=False, same_command_again=True),
-    PlannedOrder(BASKETS[1], Story.IS_DECLINED, 200, may_be_short=False),
+    PlannedOrder(BASKETS[0], Story.PAYS, 500, same_command_again=True),
+    PlannedOrder(BASKETS[1], Story.IS_DECLINED, 200),
 )
 CLEAN = AuditReport(ok=True, findings=[])
 
@@ -40,8 +42,12 @@ def observed() -> Observed:
         visits=[visit(ORDERS[0], OrderStatus.PROCESSING), visit(ORDERS[1], OrderStatus.PAYMENT_FAILED, 0.5)],
         problems=[],
         units_sold=3,
-        money=Money(taken_minor=700, given_back_minor=200),
-        webhook_verdicts={"applied": 2, "duplicate": 4, "regressive": 1},
+        money={"sandbox": Money(taken_minor=700, given_back_minor=200)},
+        webhook_verdicts={
+            ("sandbox", "applied"): 2,
+            ("sandbox", "duplicate"): 4,
+            ("sandbox", "regressive"): 1,
+        },
         ended_at=20.0,
         audit=CLEAN,
     )
@@ -50,7 +56,7 @@ def observed() -> Observed:
 def summary(seen: Observed) -> DemoSummary:
     """What is said of it."""
     real = RealInput(BASKETS, {}, collect([], 1)[2])
-    return summarize(real, Plan(ORDERS, {}, frozenset()), seen)
+    return summarize(real, Plan(ORDERS, {}, frozenset()), seen, left_out={})
 
 
 def test_a_good_day_is_ok() -> None:
@@ -81,7 +87,7 @@ def test_json_can_be_written() -> None:
             "declined",
         ),
         ({"units_sold": 4}, "sold 4 units for confirmed orders of 3"),
-        ({"money": Money(taken_minor=701, given_back_minor=200)}, "kept 501 cents"),
+        ({"money": {"sandbox": Money(taken_minor=701, given_back_minor=200)}}, "sandbox kept 5.01 USD"),
         ({"problems": ["a customer could not pay"]}, "could not pay"),
         ({"audit": AuditReport(ok=True, findings=[], counted={"dead_letters": 2})}, "2 messages became dead"),
     ],
@@ -109,7 +115,7 @@ def test_an_open_order_fails_the_demo(status: OrderStatus | None) -> None:
 @pytest.mark.parametrize(("hold_seconds", "is_right"), [(10, True), (None, False)])
 def test_who_comes_too_late_to_the_till_may_end_expired(hold_seconds: int | None, *, is_right: bool) -> None:
     """A short hold can run out while the system is away; a long one cannot, and then it is a fault."""
-    planned = PlannedOrder(BASKETS[1], Story.PAYS_LATE, 200, may_be_short=False, hold_seconds=hold_seconds)
+    planned = PlannedOrder(BASKETS[1], Story.PAYS_LATE, 200, hold_seconds=hold_seconds)
     late = visit(planned, OrderStatus.EXPIRED)
     late.turned_away = True
     seen = observed()
@@ -117,6 +123,72 @@ def test_who_comes_too_late_to_the_till_may_end_expired(hold_seconds: int | None
     said = summary(replace(seen, visits=[seen.visits[0], late]))
 
     assert said.ok == is_right
+
+
+def at_a_gateway(gateway: GatewayName, story: Story, status: OrderStatus, total_minor: int) -> Visit:
+    """An order of one product paid in one way."""
+    basket = Basket(9, "909", (Line("c", 1),))
+    return visit(PlannedOrder(basket, story, total_minor, gateway), status)
+
+
+def test_what_went_wrong_outside_is_told_by_gateway() -> None:
+    """Lost webhooks, second payments, late money and an operator's decisions are counted, each currency for itself."""
+    lost = at_a_gateway("stripe", Story.PAYS_UNHEARD, OrderStatus.PROCESSING, 300)
+    twice = at_a_gateway("midtrans", Story.PAYS_TWICE, OrderStatus.PROCESSING, 1_000_000)
+    late = at_a_gateway("midtrans", Story.PAYS_LATE, OrderStatus.REFUNDED, 2_000_000)
+    for refunded in (twice, late):
+        assert refunded.view is not None
+        refunded.view.refunded_attempts.add(new_id())
+    assert late.view is not None
+    late.view.quarantined_attempts.add(new_id())
+    seen = replace(
+        observed(),
+        visits=[*observed().visits, lost, twice, late],
+        units_sold=5,
+        money={
+            "sandbox": Money(700, 200),
+            "stripe": Money(300, 0),
+            "midtrans": Money(4_000_000, 3_000_000),
+        },
+    )
+
+    said = summary(seen).as_dict()
+
+    assert not [problem for problem in said["problems"] if "kept" in problem or "sold" in problem]
+    assert said["money"] == {"currency": "USD", "taken_minor": 1_000, "given_back_minor": 200}
+    assert said["money_by_currency"]["IDR"] == {"taken_minor": 4_000_000, "given_back_minor": 3_000_000}
+    assert [(name, at["orders"]) for name, at in said["gateways"].items()] == [
+        ("sandbox", 2),
+        ("stripe", 1),
+        ("midtrans", 2),
+    ]
+    assert said["mended"] == {
+        "webhooks_lost": 1,
+        "found_by_reconciliation": 1,
+        "paid_twice": 1,
+        "second_payments_refunded": 1,
+        "paid_late": 1,
+        "late_with_goods": 0,
+        "late_with_money_back": 1,
+        "quarantined": 1,
+        "accepted_by_operator": 1,
+        "refunded_by_operator": 0,
+    }
+
+
+def test_a_gateway_that_could_not_take_part_is_named() -> None:
+    """Where Stripe's package is missing the demo goes without, and says why."""
+    real = RealInput(BASKETS, {}, collect([], 1)[2])
+    text = StringIO()
+
+    said = summarize(
+        real, Plan(ORDERS, {}, frozenset()), observed(), left_out={"stripe": "its package is missing"}
+    )
+    render_summary(said, Console(file=text, width=160))
+
+    assert said.ok
+    assert said.as_dict()["gateways_left_out"] == {"stripe": "its package is missing"}
+    assert "Without Stripe: its package is missing." in text.getvalue()
 
 
 def test_a_finding_of_the_audit_fails_the_demo() -> None:

@@ -47,7 +47,8 @@ class MidtransDouble:
     """Midtrans on a free port of this machine; `url` is both its Snap and its Core API.
 
     `not_found_status` is what HTTP says beside the "404" in the body. `bank_confirms` has refunds confirmed at once,
-    `bank_denies` refused. Notifications go to `notification_url`, each `deliveries` times, again if it is refused.
+    `bank_denies` refused. Notifications go to `notification_url`, each `deliveries` times, again if it is refused; 0
+    loses them.
     """
 
     def __init__(
@@ -176,13 +177,13 @@ class MidtransDouble:
         """Send what was kept back, in any order, repeated or with gaps, and keep back nothing more."""
         held, self._held = self._held or [], None
         for body in order(held):
-            self._send(body)
+            self.send(body)
 
     def forge(self, order_id: str, **lies: Any) -> bytes:
         """Send a notification that lies in some fields under the signature of the truth, which does not cover them."""
         document = {**self.document(self.payments[order_id], is_notification=True), **lies}
         body = orjson.dumps(document)
-        self._send(body)
+        self.send(body)
         return body
 
     def document(self, payment: Payment, *, is_notification: bool = False) -> dict[str, Any]:
@@ -197,17 +198,23 @@ class MidtransDouble:
         if self._held is not None:
             self._held.append(body)
         else:
-            self._send(body)
+            self.send(body)
 
-    def _send(self, body: bytes) -> None:
+    @property
+    def deliveries_pending(self) -> int:
+        """How many deliveries are under way."""
+        return len(self._sending)
+
+    def send(self, body: bytes) -> None:
+        """Send a body that was made before, or not at all where `deliveries` is 0."""
         if self.notification_url is not None:
             for _ in range(self.deliveries):
-                task = asyncio.create_task(self._post(self.notification_url, body))
+                task = asyncio.create_task(self._post(self.notification_url, body, self.delay_seconds))
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _post(self, url: str, body: bytes) -> None:
-        await asyncio.sleep(self.delay_seconds)
+    async def _post(self, url: str, body: bytes, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         for _ in range(_DELIVERIES_MAX):
             try:

@@ -52,7 +52,8 @@ class StripeDouble(StripeAccount):
     """Stripe on a free port of this machine, at `url`.
 
     Webhooks go to `webhook_url`, signed with the first of the secrets,
-    each `deliveries` times over, after `delay_seconds`, and again if they are refused. `page_items_max` shortens lists.
+    each `deliveries` times over, after `delay_seconds`, and again if they are refused; 0 loses them.
+    `enabled_events` are the types that the endpoint is subscribed to, None: all. `page_items_max` shortens lists.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class StripeDouble(StripeAccount):
         self.deliveries = 1
         self.delay_seconds = 0.0
         self.retry_seconds = 0.2
+        self.enabled_events: frozenset[str] | None = None
         self.page_items_max = 100
         #: The calls that came: method, path, Idempotency-Key and form.
         self.calls: list[tuple[str, str, str | None, dict[str, str]]] = []
@@ -132,7 +134,7 @@ class StripeDouble(StripeAccount):
         """Send what was kept back, in any order, repeated or with gaps, and keep back nothing more."""
         held, self._held = self._held or [], None
         for body in order(held):
-            self._send(body)
+            self.send(body)
 
     # --- webhooks -----------------------------------------------------------------------------------------------
 
@@ -143,21 +145,29 @@ class StripeDouble(StripeAccount):
         signature = hmac.new(key, f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
         return f"t={stamp},v1={signature},v0={hashlib.sha256(body).hexdigest()}"
 
+    @property
+    def deliveries_pending(self) -> int:
+        """How many deliveries are under way."""
+        return len(self._sending)
+
     def _on_event(self, body: bytes) -> None:
+        if self.enabled_events is not None and orjson.loads(body)["type"] not in self.enabled_events:
+            return
         if self._held is not None:
             self._held.append(body)
         else:
-            self._send(body)
+            self.send(body)
 
-    def _send(self, body: bytes) -> None:
+    def send(self, body: bytes) -> None:
+        """Send a body that was made before, or not at all where `deliveries` is 0."""
         if self.webhook_url is not None:
             for _ in range(self.deliveries):
-                task = asyncio.create_task(self._post(self.webhook_url, body))
+                task = asyncio.create_task(self._post(self.webhook_url, body, self.delay_seconds))
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
 
-    async def _post(self, url: str, body: bytes) -> None:
-        await asyncio.sleep(self.delay_seconds)
+    async def _post(self, url: str, body: bytes, delay_seconds: float) -> None:
+        await asyncio.sleep(delay_seconds)
         for _ in range(_DELIVERIES_MAX):
             headers = {"Content-Type": "application/json", "Stripe-Signature": self.sign(body)}
             try:

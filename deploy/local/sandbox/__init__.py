@@ -15,8 +15,8 @@ Routes, JSON in and out, errors as problem+json:
   refund, with another body 422; without an amount what is left; never more than was captured: 409. Sends `payment.refunded`.
 - `GET /payments/{id}/refunds`.
 - `POST /payments/{id}/settle` `{outcome: succeeded|failed|expired, times?, delay_ms?, amount_minor?, currency?}`: 202 with
-  the payment and the `webhook_id`; sends one webhook, `times` over at once, after `delay_ms`. May be called again and after
-  a cancellation: each call is a new webhook. The first success decides what was captured, and no later failure undoes it.
+  the payment and the `webhook_id`; sends one webhook, `times` over at once (0: it is lost), after `delay_ms`. May be called
+  again and after a cancellation: each call is a new webhook. The first success decides what was captured, and no later failure undoes it.
 - `GET /pay/{id}`: the page with Pay, Decline and Walk away.
 - `GET /control`, `POST /control`: see below. `GET /livez`, `GET /readyz`.
 

@@ -51,10 +51,13 @@ class NewPayment(_Body):
 
 
 class Settlement(_Body):
-    """`POST /payments/{id}/settle`; amount and currency are those of the payment unless told otherwise."""
+    """`POST /payments/{id}/settle`; amount and currency are those of the payment unless told otherwise.
+
+    `times` 0 loses the webhook: only whoever asks learns what became of the payment.
+    """
 
     outcome: Outcome
-    times: int = Field(default=1, ge=1, le=1_000)
+    times: int = Field(default=1, ge=0, le=1_000)
     delay_ms: int = Field(default=0, ge=0, le=3_600_000)
     amount_minor: Annotated[int, Field(ge=0, le=AMOUNT_MINOR_MAX)] | None = None
     currency: Currency | None = None
@@ -120,8 +123,11 @@ class Gateway:
             occurred_at=rfc3339(datetime.now(UTC)),
         )
         webhook = _webhook(body, times=settlement.times, delay_ms=settlement.delay_ms)
-        self._store.commit(payment, webhook)
-        self._deliveries.send(webhook)
+        if settlement.times:
+            self._store.commit(payment, webhook)
+            self._deliveries.send(webhook)
+        else:
+            self._store.commit(payment)
         return payment, webhook.webhook_id
 
     def cancel(self, payment_id: str) -> Payment:

@@ -1,8 +1,9 @@
 """Which real parts do the tests stand on? One Postgres and one Kafka a run, a fresh database a test."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import structlog
 
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.postgres import EmbeddedPostgres, role_of
-from shared.database import Database, DatabaseOptions
+from shared.database import Database, DatabaseOptions, DedicatedConnection, connect
 from shared.ids import new_id
 from shared.migrate import migrate, read_migrations
 from shared.settings import KafkaSettings
@@ -69,20 +70,63 @@ async def templates(postgres: EmbeddedPostgres) -> dict[str, str]:
     return names
 
 
-@pytest.fixture
-async def make_database(postgres: EmbeddedPostgres, templates: dict[str, str]) -> AsyncIterator[MakeDatabase]:
-    """Give fresh databases, dropped after the test."""
-    made = []
+class Copies:
+    """Lends copies of template databases. The next one is made, and the last one dropped, while a test runs."""
 
-    async def make(service: str) -> str:
+    def __init__(self, postgres: EmbeddedPostgres, connection: DedicatedConnection) -> None:
+        self._postgres = postgres
+        self._connection = connection
+        self._one_at_a_time = asyncio.Lock()
+        self._coming: dict[str, asyncio.Task[str]] = {}
+        self._going: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def lend(self, template: str, service: str) -> AsyncIterator[str]:
+        """Lend the URI of a fresh copy that belongs to a service's role."""
+        name = await (self._coming.pop(template, None) or self._begin(template, service))
+        self._coming[template] = self._begin(template, service)
+        yield self._postgres.dsn(name, role_of(service))
+        going = asyncio.create_task(self._execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+        self._going.add(going)
+        going.add_done_callback(self._going.discard)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        await asyncio.gather(*self._coming.values(), *self._going)
+
+    def _begin(self, template: str, service: str) -> asyncio.Task[str]:
+        return asyncio.create_task(self._make(template, service))
+
+    async def _make(self, template: str, service: str) -> str:
         name = f"test_{service}_{new_id().hex}"
-        dsn = await postgres.create_database(name, role_of(service), template=templates[service])
-        made.append(name)
-        return dsn
+        await self._execute(f'CREATE DATABASE "{name}" OWNER "{role_of(service)}" TEMPLATE "{template}"')
+        await self._execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+        return name
 
-    yield make
-    for name in made:
-        await postgres.drop_database(name)
+    async def _execute(self, statement: str) -> None:
+        async with self._one_at_a_time:
+            await self._connection.execute(statement)
+
+
+@pytest.fixture(scope="session")
+async def copies(postgres: EmbeddedPostgres) -> AsyncIterator[Copies]:
+    """What lends databases to the tests."""
+    connection = await connect(postgres.admin_dsn)
+    copies = Copies(postgres, connection)
+    yield copies
+    await copies.finish()
+    await connection.close()
+
+
+@pytest.fixture
+async def make_database(copies: Copies, templates: dict[str, str]) -> AsyncIterator[MakeDatabase]:
+    """Give fresh databases, dropped after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def make(service: str) -> str:
+            return await stack.enter_async_context(copies.lend(templates[service], service))
+
+        yield make
 
 
 async def _open(stack: AsyncExitStack, dsn: str) -> Database:
@@ -111,3 +155,12 @@ async def payment_db(make_database: MakeDatabase) -> AsyncIterator[Database]:
     """A fresh database of the payment service."""
     async with AsyncExitStack() as stack:
         yield await _open(stack, await make_database("payment"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print at the end of a run how long each recovery took, which nobody would see of tests that pass."""
+    told = [line for report in terminalreporter.getreports("passed") for line in report.user_properties]
+    if told:
+        terminalreporter.section("how long it took to go on")
+    for what, figures in told:
+        terminalreporter.line(f"{what}: {figures}")

@@ -11,6 +11,8 @@ FAST = {
     "HOLDFAST_HOLD_GRACE_SECONDS": "1",
     "HOLDFAST_SWEEP_INTERVAL_SECONDS": "0.2",
     "HOLDFAST_PAYMENT_ATTEMPTS_MAX": "3",
+    # A group waits so long for a member that was killed; Kafka allows no less.
+    "HOLDFAST_SESSION_TIMEOUT_SECONDS": "6",
 }
 
 

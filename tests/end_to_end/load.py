@@ -371,10 +371,9 @@ def now() -> float:
 
 
 def tell(record_property: RecordProperty, what: str, recovery: Recovery, **figures: float) -> None:
-    """Keep in the test's record, and print, how long a recovery took."""
+    """Keep in the test's record how long a recovery took; it is printed at the end of the run."""
     rest = "".join(f", {name} {value:.1f}" for name, value in figures.items())
     record_property(what, f"{recovery}{rest}")
-    print(f"{what}: {recovery}{rest}")  # noqa: T201 (shown by `pytest -rA`)
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil  # type: ignore[import-untyped]  # it publishes no types
 import pytest
 
 from shared.commands import command
@@ -142,3 +144,29 @@ async def test_a_misspelt_setting_stops_the_start_with_one_line(tmp_path: Path) 
     assert status == 2
     assert out == ""
     assert error.strip() == "holdfast: HOLDFAST_HOLD_SECOND: there is no such setting"
+
+
+async def test_without_the_parts_up_says_what_to_do_and_leaves_nothing_running(tmp_path: Path) -> None:
+    """Nothing cached and no way out: one message, exit status 1, and what had started is stopped."""
+    nobody_listens = "http://127.0.0.1:9"
+    names = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    proxies: dict[str, Any] = {**dict.fromkeys(names, nobody_listens), "NO_PROXY": "", "no_proxy": ""}
+
+    status, out, error = await holdfast(
+        *("up", "--ports", "auto", "--data-dir", tmp_path / "data"),
+        HOLDFAST_CACHE_DIR=str(tmp_path / "cache"),
+        **proxies,
+    )
+
+    message = error.splitlines()[-1]
+    assert (status, out) == (1, "")
+    assert message.startswith("holdfast: Apache Kafka 4.4.0 could not be fetched")
+    assert "copy the jars" in message
+    assert "Traceback" not in error
+    assert [process.pid for process in psutil.process_iter() if _is_at(process, tmp_path)] == []
+
+
+def _is_at(process: psutil.Process, folder: Path) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return str(folder) in " ".join(process.cmdline())
+    return False

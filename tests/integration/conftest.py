@@ -16,6 +16,7 @@ from shared.kafka import GroupLimits, TopicSpec, create_topics
 from shared.migrate import Migration, migrate
 from shared.outbox import dead_letter_topic
 from shared.settings import KafkaSettings
+from tests.conftest import Copies
 
 #: The tables that every service has, and one in which the tests see what was done, and in which transaction.
 SHARED_TABLES = """
@@ -55,11 +56,10 @@ async def shared_template(postgres: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-async def shared_dsn(postgres: EmbeddedPostgres, shared_template: str) -> AsyncIterator[str]:
+async def shared_dsn(copies: Copies, shared_template: str) -> AsyncIterator[str]:
     """Where a fresh database with the shared tables is."""
-    name = f"test_shared_{new_id().hex}"
-    yield await postgres.create_database(name, role_of("order"), template=shared_template)
-    await postgres.drop_database(name)
+    async with copies.lend(shared_template, "order") as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -2,11 +2,16 @@
 
 from services.order_service import handlers
 from services.order_service.handlers import CartChange
+from services.order_service.main import wire
 from services.order_service.worker import Housekeeper
 from shared.database import Database
+from shared.runtime import start
+from tests.conftest import MakeDatabase
 from tests.feeding import feed, message
 from tests.order_building import place_order
 from tests.order_database import rows, stock_catalog
+from tests.services import settings_of
+from tests.waiting import eventually
 
 
 async def fill(database: Database, *cart_ids: str) -> None:
@@ -47,6 +52,45 @@ async def test_carts_left_behind_are_forgotten_with_their_items(order_db: Databa
         ("taken", 2),
         ("young", 2),
     ]
+
+
+async def test_the_running_service_keeps_answers_and_carts_as_long_as_its_settings_say(
+    make_database: MakeDatabase,
+) -> None:
+    """Nobody tells it to: what is older than `idempotency_retention_hours` and `cart_retention_hours` goes by itself."""
+    settings = settings_of(
+        "order",
+        await make_database("order"),
+        idempotency_retention_hours=2,
+        cart_retention_hours=5,
+        housekeeping_interval_seconds=0.05,
+    )
+    async with start("order-service", settings, wire) as service:
+        database = service.database
+        await fill(database, "young", "old")
+        await age(database, 4, "young")
+        await keep_answer(database, "young", hours=1)
+        await age(database, 6, "old")
+        await keep_answer(database, "old", hours=3)
+
+        async def kept() -> bool:
+            keys = await rows(database, "SELECT key FROM idempotency_keys")
+            return (keys, await rows(database, "SELECT cart_id FROM carts")) == ([("young",)], [("young",)])
+
+        await eventually(kept, what="only what is young is kept")
+
+
+async def keep_answer(database: Database, key: str, *, hours: int) -> None:
+    """Have an answer that was given so long ago."""
+    async with database.connection() as connection:
+        await connection.execute(
+            """
+            INSERT INTO idempotency_keys (scope, key, fingerprint, order_id, status, body, created_at)
+            VALUES ('storefront', $1, '', gen_random_uuid(), 202, '', now() - make_interval(hours => $2))
+            """,
+            key,
+            hours,
+        )
 
 
 async def test_a_tick_forgets_so_many_and_says_that_there_are_more(order_db: Database) -> None:

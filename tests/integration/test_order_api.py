@@ -327,7 +327,7 @@ async def test_a_cancellation_that_does_not_fit_is_refused(shop: Shop, body: Any
     assert (await shop.get(f"/orders/{order_id}")).body["status"] == "REQUESTED"
 
 
-@pytest.mark.parametrize("order_id", [str(new_id()), "7"])
+@pytest.mark.parametrize("order_id", [str(new_id()), "7"], ids=["unknown", "no UUID"])
 async def test_what_is_not_there_is_not_found(shop: Shop, order_id: str) -> None:
     """404 for an unknown order, and for an id that is none."""
     answers = [

@@ -46,7 +46,7 @@ PAYMENT_RANKS: list[set[PaymentStatus | None]] = [
 
 
 @pytest.mark.parametrize("stock", TABLE, ids=lambda state: f"{state.facet}-{state.reason}")
-@pytest.mark.parametrize("payment", UNPAID)
+@pytest.mark.parametrize("payment", sorted(UNPAID, key=str))
 def test_an_unpaid_order_stands_where_the_table_says(
     stock: StockState, payment: PaymentStatus | None
 ) -> None:

@@ -60,7 +60,9 @@ def test_what_is_consumed_is_decoded_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [*{*CATALOGUE["order.events"]} - {"OrderRequested.v1", "OrderCancelled.v1"}])
+@pytest.mark.parametrize(
+    "kind", sorted({*CATALOGUE["order.events"]} - {"OrderRequested.v1", "OrderCancelled.v1"})
+)
 def test_what_is_of_no_interest_is_passed_over_undecoded(kind: str) -> None:
     """A known type that others handle is not even looked into, so rubbish in it is not this group's matter."""
     other = sample_of(CATALOGUE["order.events"][kind])

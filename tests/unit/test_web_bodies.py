@@ -111,7 +111,7 @@ async def test_a_compressed_body_within_the_limit_is_read(client: Client) -> Non
     ("encoding", "body"),
     [
         ("gzip", b"this is no gzip"),
-        ("gzip", gzip.compress(b'{"lines": []}')[:-12]),
+        ("gzip", gzip.compress(b'{"lines": []}', mtime=0)[:-12]),
         ("deflate", b"\xff\xff\xff"),
         ("deflate", zlib.compress(b'{"lines": []}')[:-6]),
     ],

@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
+# Two at a time, each process with a Kafka and a Postgres of its own: the tests wait for other processes more than they
+# compute. `make test WORKERS=0` runs them one after the other.
+WORKERS ?= 2
 # The few tests that look at pages need a browser, which no Python package brings.
 BROWSER := $(if $(shell command -v chromium || command -v chromium-browser),, and not browser)
 # A full disk needs a disk that is small, which only root may mount.
@@ -30,7 +33,7 @@ up: install ## Start the whole system here, until Ctrl-C
 	$(BIN)/holdfast up
 
 test: install ## Run every test: unit, contracts, integration, end to end
-	$(PYTEST) -m "not long$(BROWSER)$(MOUNTS)"
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile -m "not long$(BROWSER)$(MOUNTS)"
 
 test-unit: install ## Run the tests that need no Kafka and no Postgres (seconds)
 	$(PYTEST) tests/unit tests/contracts

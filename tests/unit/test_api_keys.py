@@ -135,6 +135,20 @@ SAMPLE = new_key("web-shop", Scope.STOREFRONT)
         (SAMPLE.text(), "line 2: the key"),
         (new_key("web-shop", Scope.OPERATOR).text(), "line 2: web-shop has another scope"),
     ],
+    ids=[
+        "no JSON",
+        "no object",
+        "text",
+        "scope",
+        "name",
+        "no scope",
+        "sum",
+        "no zone",
+        "customer_id",
+        "no customer_id",
+        "known",
+        "another scope",
+    ],
 )
 def test_a_wrong_line_is_named_without_what_stands_in_it(line: str, problem: str) -> None:
     """Its number, where in it, and what; nothing of a hash, which may be in the wrong place."""

@@ -95,9 +95,10 @@ class Publisher:
                 # Without connections what is under way fails, and the sender ends at once.
                 await self._producer.client.close()
                 await self._producer._sender.close()  # noqa: SLF001 (there is no other way to the sender)
-                self._producer._closed = True  # noqa: SLF001 (as `stop` would note)
         except (KafkaError, OSError, TimeoutError):
             return
+        finally:
+            self._producer._closed = True  # noqa: SLF001 (as `stop` would note; else it complains when it is gone)
 
     async def publish(self, rows: Sequence[Outgoing]) -> Published:
         """Send rows and wait for every acknowledgement: at most one Kafka batch a partition, the rest stays unsent.

@@ -29,7 +29,7 @@ class LagLimits:
 
     Attributes:
         messages_max: messages of one topic that a group has still to read.
-        dead_letters_max: messages that a service refused and nobody has redriven.
+        dead_letters_max: messages that a service refused and nobody has redriven or laid aside.
         outbox_seconds_max: age of the oldest event that has not reached Kafka.
         open_order_seconds_max: age of the oldest order that has not ended.
         overdue_seconds_max: time since the oldest hold should have been swept.
@@ -185,13 +185,26 @@ async def _connected(name: str, dsn: str) -> AsyncIterator[Connection]:
 
 
 async def measure_outbox(connection: Connection, name: str, limits: LagLimits) -> list[Measure]:
-    """Return what has not reached Kafka, and what was refused and not redriven since."""
+    """Return what has not reached Kafka, and what was refused and neither redriven nor laid aside since."""
     rows, age, dead = await _row(
         connection,
+        # What an operator did last with a letter is what counts: one that was laid aside may be sent again.
         """
+        WITH decided AS (
+            SELECT DISTINCT ON (event_id) event_id, command
+            FROM (
+                SELECT (letter ->> 2)::uuid AS event_id, action.command, action.at, action.id
+                FROM operator_actions AS action, jsonb_array_elements(action.details -> 'letters') AS letter
+                WHERE action.command IN ('dlq discard', 'dlq redrive') AND action.finished_at IS NOT NULL
+            ) AS decision
+            ORDER BY event_id, at DESC, id DESC
+        )
         SELECT (SELECT count(*) FROM outbox) AS rows,
                (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM outbox) AS age,
-               (SELECT count(*) FROM processed_events WHERE outcome = 'dead') AS dead
+               (
+                   SELECT count(*) FROM processed_events LEFT JOIN decided USING (event_id)
+                   WHERE outcome = 'dead' AND command IS DISTINCT FROM 'dlq discard'
+               ) AS dead
         """,
     )
     return [

@@ -14,6 +14,7 @@ from deploy.local.ready import ReadyLine
 from services.inventory_service.settings import Settings as InventorySettings
 from services.order_service.settings import Settings as OrderSettings
 from services.payment_service.settings import Settings as PaymentSettings
+from shared.access.api_keys import FILE_BYTES_MAX, read_keys
 from shared.errors import Misconfigured
 from shared.settings import PREFIX, ServiceSettings, load
 
@@ -87,6 +88,8 @@ def _check(service: str, running: ReadyLine | None) -> Checked:
     except Misconfigured as error:
         problems = [Problem(f"{service}-service", line, _advice(line)) for line in error.detail.splitlines()]
     given = [] if settings is None else _given(settings, own, missing)
+    if settings is not None:
+        problems += _check_api_keys(f"{service}-service", settings)
     if settings is not None and _is_one_token(settings):
         problems.append(
             Problem(
@@ -159,6 +162,21 @@ def _shown(value: Any) -> str:
 
 def _has_secrets(values: tuple[object, ...]) -> bool:
     return any(isinstance(value, SecretStr) for value in values)
+
+
+def _check_api_keys(where: str, settings: ServiceSettings) -> list[Problem]:
+    """Read the file of API keys as the service would; what stands in it is not told."""
+    if settings.api_keys_file is None:
+        return []
+    name = f"{PREFIX}API_KEYS_FILE"
+    try:
+        with settings.api_keys_file.open("rb") as file:
+            read_keys(file.read(FILE_BYTES_MAX + 1))
+    except OSError as error:
+        return [Problem(where, f"{name}: the file cannot be read: {error.strerror}")]
+    except Misconfigured as error:
+        return [Problem(where, f"{name}: {line}") for line in error.detail.splitlines()]
+    return []
 
 
 def _is_one_token(settings: ServiceSettings) -> bool:

@@ -22,7 +22,7 @@ class OrderStand(NamedTuple):
 
 
 class ReservationStand(NamedTuple):
-    """A reservation, and what it has heard; `is_due` says that its hold ended longer ago than the grace."""
+    """A reservation, and what it has heard; `is_due`: its hold ended longer ago than the grace; `told`: of it, ever."""
 
     order_id: UUID
     status: str | None
@@ -30,6 +30,7 @@ class ReservationStand(NamedTuple):
     cancelled: bool
     payment_status: str
     is_due: bool
+    told: bool
 
 
 class PaymentStand(NamedTuple):
@@ -126,7 +127,7 @@ def _unheard_by_order(stands: Stands) -> Iterator[News]:
     order, reservation, payment = stands
     if order is None:
         return
-    if reservation is not None and reservation.status is not None and order.stock != _facet(reservation):
+    if reservation is not None and reservation.told and order.stock != _facet(reservation):
         yield News("inventory", f"the order has not heard that its goods are {_facet(reservation)}")
     if payment is not None and payment.told and payment.status != order.payment:
         yield News("payment", f"the order has not heard that its payment is {payment.status}")

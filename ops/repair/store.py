@@ -59,7 +59,8 @@ async def list_reservations(
     rows = await tx.fetch(
         """
         SELECT order_id, status, unavailable, cancelled, payment_status,
-               coalesce(status = 'HELD' AND expires_at < now() - make_interval(secs => $2), false) AS is_due
+               coalesce(status = 'HELD' AND expires_at < now() - make_interval(secs => $2), false) AS is_due,
+               sequence > 0 AS told
         FROM reservations WHERE order_id = ANY($1::uuid[])
         """,
         order_ids,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from deploy.local.postgres import EmbeddedPostgres, role_of
 from deploy.local.topics import ensure_topics
+from ops.actions import record_action
 from ops.lag import LagLimits, LagReport, measure_lag, render_lag
 from ops.place import Place
 from shared.events import ORDER_TOPIC
@@ -113,6 +114,9 @@ async def read_all(kafka: KafkaSettings, group: str) -> None:
         await consumer.close()
 
 
+_REFUSED = "dead letters not redriven"
+
+
 async def test_letters_of_a_dead_letter_topic_are_counted(where: Place) -> None:
     """All that is kept there, redriven or not: this has no limit."""
     topic = f"{ORDER_TOPIC}.payment-service.dlq"
@@ -166,6 +170,26 @@ async def test_refused_messages_are_counted_until_they_are_redriven(where: Place
 
     assert value(report, "dead letters not redriven", "inventory") == 1
     assert ("dead letters not redriven", "inventory") in beyond(report)
+
+
+async def test_dead_letters_that_were_laid_aside_no_longer_count(where: Place, world: World) -> None:
+    """A decision ends the alarm, and sending the letter again after all raises it anew until it is handled."""
+    event_id = new_id()
+    dead = (
+        "INSERT INTO processed_events (consumer, event_id, outcome) VALUES ('inventory-service', $1, 'dead')"
+    )
+    await run(world, "inventory", dead, event_id)
+    await run(world, "inventory", dead, new_id())
+    letters = {"topic": "order.events.inventory-service.dlq", "letters": [[0, 0, str(event_id)]]}
+
+    counted = [value(await measured(where), _REFUSED, "inventory")]
+    for command in ("dlq discard", "dlq redrive"):
+        async with world.inventory_db.transaction() as tx:
+            await record_action(tx, command=command, details=letters, counts={"letters": 1}, reason="a test")
+        counted.append(value(await measured(where), _REFUSED, "inventory"))
+
+    assert counted == [2, 1, 2]
+    await run(world, "inventory", "DELETE FROM operator_actions")
 
 
 async def test_the_oldest_open_order_is_told(where: Place, world: World) -> None:

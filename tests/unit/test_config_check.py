@@ -136,6 +136,24 @@ async def test_services_must_not_share_what_is_theirs(checking: Checking) -> Non
     assert sum("are the same" in line for line in problems(said)) == 3
 
 
+async def test_a_file_of_api_keys_is_read(checking: Checking, tmp_path: Path) -> None:
+    """A line that is none is told by its number, and a file that is not there as such."""
+    keys = tmp_path / "keys.jsonl"
+    keys.write_text('# the web shop\n{"name": "hush-hush"}\n')
+    checking.set("HOLDFAST_API_KEYS_FILE", str(keys))
+
+    _, said = await checking("--service", "order")
+    keys.unlink()
+    _, gone = await checking("--service", "order")
+
+    assert problems(said)
+    assert all("HOLDFAST_API_KEYS_FILE: line 2" in line for line in problems(said))
+    assert "hush-hush" not in str(said)
+    assert problems(gone) == [
+        "order-service: HOLDFAST_API_KEYS_FILE: the file cannot be read: No such file or directory"
+    ]
+
+
 async def test_what_up_has_decided_stands_in_for_what_is_missing(checking: Checking) -> None:
     """On the data directory of a running system nothing has to be set; what is set wrongly is still told."""
     for name in RIGHT:

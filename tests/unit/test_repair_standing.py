@@ -37,6 +37,7 @@ def stands(
             more.get("heard_cancelled", cancelled),
             reservation[1],
             more.get("is_due", False),
+            more.get("opened", True),
         ),
         None
         if payment is None
@@ -73,6 +74,9 @@ SETTLED = {
         unavailable=True,
         closed=True,
         is_refunded=True,
+    ),
+    "cancelled before inventory heard of it": stands(
+        ("CANCELLED", "NONE", None), ("RELEASED", "PENDING"), cancelled=True, opened=False
     ),
     "cancelled": stands(
         ("CANCELLED", "RELEASED", "CANCELLED"),

@@ -192,7 +192,7 @@ class Service(Generic[S]):
             self.app, self.operator_app = make(door=Door.PUBLIC), make(door=Door.OPERATORS)
         if access.api_keys is not None:
             tick, seconds = access.api_keys.tick, settings.api_keys_interval_seconds
-            self.add(Worker("api_keys", tick, interval_seconds=seconds))
+            self.add(Worker("keys_file", tick, interval_seconds=seconds))
         if access.issuer is not None:
             tick, seconds = access.issuer.keys.tick, settings.oidc_cache_seconds
             self.add(Worker("issuer_keys", tick, interval_seconds=seconds))

@@ -297,7 +297,7 @@ async def test_keys_are_changed_without_a_restart(town: Town) -> None:
     write(town.keys_path, "{")
 
     async def is_told() -> bool:
-        return "api_keys" in await away()
+        return "keys_file" in await away()
 
     await eventually(is_told, what="the wrong file to show")
     assert await status_of(new.key) == 200
@@ -305,7 +305,7 @@ async def test_keys_are_changed_without_a_restart(town: Town) -> None:
     write(town.keys_path, new.text())
 
     async def is_well() -> bool:
-        return "api_keys" not in await away()
+        return "keys_file" not in await away()
 
     await eventually(is_well, what="the right file to count")
 

@@ -95,6 +95,23 @@ async def test_everything_wrong_is_told_in_one_run(checking: Checking) -> None:
     assert "HOLDFAST_OPERATOR_TOKEN_FILE" in advice["HOLDFAST_OPERATOR_TOKEN: Field required"]
 
 
+async def test_a_wrong_file_of_api_keys_is_told(checking: Checking, tmp_path: Path) -> None:
+    """What would stop every service from starting, line by line, and which command helps."""
+    keys = tmp_path / "keys"
+    keys.write_text('{"name": "web shop"}\n')
+    checking.set("HOLDFAST_API_KEYS_FILE", str(keys))
+
+    status, said = await checking()
+
+    assert status == 1
+    for service in ("order", "inventory", "payment"):
+        assert any(
+            line.startswith(f"{service}-service: HOLDFAST_API_KEYS_FILE: line 1: /name:")
+            for line in problems(said)
+        )
+    assert all("holdfast keys" in problem["advice"] for problem in said["problems"])
+
+
 async def test_one_service_can_be_asked_about_alone(checking: Checking) -> None:
     """What the others need is not missed."""
     checking.set("HOLDFAST_SANDBOX_URL", None)

@@ -10,8 +10,7 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from ops.options import Json, a_console, in_utc, print_json
-from shared.access import KeyLine, Scope, new_key, read_keys
-from shared.errors import Misconfigured
+from shared.access import KeyLine, Scope, new_key, read_keys_file
 
 keys = App(
     name="keys",
@@ -65,11 +64,7 @@ async def check(file: Path, /, *, json: Json = False) -> int:
         file: the file of HOLDFAST_API_KEYS_FILE.
         json: print one JSON object instead of a table.
     """
-    try:
-        content = await asyncio.to_thread(file.read_bytes)
-    except OSError as error:
-        raise Misconfigured(f"{file} cannot be read: {error.strerror}") from error
-    lines = [*read_keys(content).values()]
+    lines = [*(await asyncio.to_thread(read_keys_file, file)).values()]
     if json:
         print_json({"keys": [line.model_dump(mode="json", exclude={"sha256"}) for line in lines]})
     else:

@@ -31,7 +31,7 @@ from shared.listener import Listener
 from shared.logging import configure, get_logger
 from shared.relay import Relay
 from shared.settings import ServiceSettings, load
-from shared.web import Door, make_app
+from shared.web import Door, make_app, reach_of
 from shared.worker import Worker, wait_for_any
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -167,7 +167,13 @@ class Service(Generic[S]):
         )
 
     def serve(self, routes: Sequence[web.RouteDef], *, openapi: Mapping[str, Any]) -> None:
-        """Answer HTTP with these routes and those that every service has."""
+        """Answer HTTP with these routes and those that every service has.
+
+        Raises:
+            ValueError: a route does not say whom it is for.
+        """
+        for route in routes:
+            reach_of(route.handler)
         settings, access = self.settings, self.access
         make = partial(
             make_app,
@@ -186,7 +192,7 @@ class Service(Generic[S]):
             self.app, self.operator_app = make(door=Door.PUBLIC), make(door=Door.OPERATORS)
         if access.api_keys is not None:
             tick, seconds = access.api_keys.tick, settings.api_keys_interval_seconds
-            self.add(Worker("api_keys", tick, interval_seconds=seconds))
+            self.add(Worker("keys_file", tick, interval_seconds=seconds))
         if access.issuer is not None:
             tick, seconds = access.issuer.keys.tick, settings.oidc_cache_seconds
             self.add(Worker("issuer_keys", tick, interval_seconds=seconds))

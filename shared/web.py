@@ -125,8 +125,10 @@ def reach_of(handler: Any) -> Scope | None:
     """Return the scope that a route needs, None if anybody may call it.
 
     Raises:
-        AttributeError: nobody has said so.
+        ValueError: it does not say.
     """
+    if not hasattr(handler, "reach"):
+        raise ValueError(f"{handler} does not say whom it is for")
     reach: Scope | None = handler.reach
     return reach
 
@@ -140,7 +142,7 @@ class Door(Enum):
 
     def serves(self, reach: Scope | None) -> bool:
         """Tell whether a route of this scope is to be found behind this door."""
-        return self is Door.ONE or (self is Door.OPERATORS) == (reach is Scope.OPERATOR)
+        return self is Door.ONE or (self is Door.OPERATORS) is (reach is Scope.OPERATOR)
 
 
 # --- what comes in --------------------------------------------------------------------------------------------------
@@ -428,7 +430,7 @@ def make_app(
 
 def _behind(door: Door, route: web.RouteDef) -> web.RouteDef:
     """Return a route as it is to be found behind a door."""
-    if door.serves(reach_of(route.handler)):
+    if door is Door.ONE or door.serves(reach_of(route.handler)):
         return route
     return web.RouteDef(route.method, route.path, public(_absent), route.kwargs)
 

@@ -62,6 +62,10 @@ class LocalIssuer:
             return web.Response(
                 body=self.answer.body, status=self.answer.status, headers=dict(self.answer.headers)
             )
+        return await self.serve_elsewhere(_request)
+
+    async def serve_elsewhere(self, _request: web.Request) -> web.Response:
+        """Answer with the public parts of the keys, at an address that nobody was told."""
         return web.json_response({"keys": [key.as_dict(private=False) for key in self.keys]})
 
 
@@ -71,6 +75,7 @@ async def local_issuer(*keys: SigningKey) -> AsyncIterator[LocalIssuer]:
     issuer = LocalIssuer(*keys)
     app = web.Application()
     app.router.add_get("/keys", issuer.serve)
+    app.router.add_get("/elsewhere", issuer.serve_elsewhere)
     async with TestServer(app) as server:
         issuer.url = str(server.make_url("/keys"))
         yield issuer

@@ -14,7 +14,7 @@ from deploy.local.ready import ReadyLine
 from services.inventory_service.settings import Settings as InventorySettings
 from services.order_service.settings import Settings as OrderSettings
 from services.payment_service.settings import Settings as PaymentSettings
-from shared.access.api_keys import FILE_BYTES_MAX, read_keys
+from shared.access import read_keys_file
 from shared.errors import Misconfigured
 from shared.settings import PREFIX, ServiceSettings, load
 
@@ -89,7 +89,7 @@ def _check(service: str, running: ReadyLine | None) -> Checked:
         problems = [Problem(f"{service}-service", line, _advice(line)) for line in error.detail.splitlines()]
     given = [] if settings is None else _given(settings, own, missing)
     if settings is not None:
-        problems += _check_api_keys(f"{service}-service", settings)
+        problems += _check_keys_file(service, settings)
     if settings is not None and _is_one_token(settings):
         problems.append(
             Problem(
@@ -99,6 +99,18 @@ def _check(service: str, running: ReadyLine | None) -> Checked:
             )
         )
     return Checked(service, settings, given, problems)
+
+
+def _check_keys_file(service: str, settings: ServiceSettings) -> list[Problem]:
+    """Return what would stop the service from starting with its file of API keys."""
+    try:
+        if settings.api_keys_file is not None:
+            read_keys_file(settings.api_keys_file)
+    except Misconfigured as error:
+        advice = "`holdfast keys check` looks through the file, `holdfast keys new` writes a line for it."
+        lines = error.detail.splitlines()
+        return [Problem(f"{service}-service", f"{PREFIX}API_KEYS_FILE: {line}", advice) for line in lines]
+    return []
 
 
 def _environment_of(service: str) -> dict[str, str]:
@@ -162,21 +174,6 @@ def _shown(value: Any) -> str:
 
 def _has_secrets(values: tuple[object, ...]) -> bool:
     return any(isinstance(value, SecretStr) for value in values)
-
-
-def _check_api_keys(where: str, settings: ServiceSettings) -> list[Problem]:
-    """Read the file of API keys as the service would; what stands in it is not told."""
-    if settings.api_keys_file is None:
-        return []
-    name = f"{PREFIX}API_KEYS_FILE"
-    try:
-        with settings.api_keys_file.open("rb") as file:
-            read_keys(file.read(FILE_BYTES_MAX + 1))
-    except OSError as error:
-        return [Problem(where, f"{name}: the file cannot be read: {error.strerror}")]
-    except Misconfigured as error:
-        return [Problem(where, f"{name}: {line}") for line in error.detail.splitlines()]
-    return []
 
 
 def _is_one_token(settings: ServiceSettings) -> bool:

@@ -39,7 +39,7 @@ async def check(
     Where a `holdfast up` runs on the data directory, what it has decided stands in for what is not set. No value of a
     secret is ever shown.
 
-    With --connect: whether databases and Kafka answer, migrations are applied, topics are there with their partitions,
+    With --connect: whether databases, the issuer of tokens and Kafka answer, migrations are applied, topics are there with their partitions,
     dead letters are kept, and the inbox remembers events for longer than the topics keep them.
 
     Exit status 1 if anything is wrong.

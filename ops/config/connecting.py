@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from deploy.local.migrations import migrations_of
 from deploy.local.topics import wanted_topics
 from ops.config.checking import Checked, Problem
+from shared.access import fetch_keys
 from shared.errors import HoldfastError, Misconfigured, NotFound, Unavailable
 from shared.kafka import TopicSpec, list_topic_configs, list_topics
 from shared.migrate import list_missing
@@ -15,11 +16,14 @@ _UNTIL_FULL = "Postgres may be down, or the URI wrong: user, password, host, por
 
 
 async def connect_all(checked: Sequence[Checked]) -> list[Problem]:
-    """Look at every database, at Kafka and at the topics that the settings name."""
+    """Look at every database, at the issuer of tokens, at Kafka and at the topics that the settings name."""
     known = [(item.service, item.settings) for item in checked if item.settings is not None]
     problems: list[Problem] = []
     for service, settings in known:
         problems += await _check_database(service, settings)
+    issuers = {str(settings.oidc_jwks_url): settings for _, settings in known if settings.oidc_jwks_url}
+    for url, settings in issuers.items():
+        problems += await _check_issuer(url, settings.oidc_timeout_seconds)
     brokers = {settings.kafka_bootstrap_servers: settings for _, settings in known}
     if len(brokers) > 1:
         names = ", ".join(sorted(brokers))
@@ -50,6 +54,14 @@ async def _check_database(service: str, settings: ServiceSettings) -> list[Probl
     return [
         Problem(where, f"migrations are missing: {', '.join(missing)}", f"Run `holdfast migrate {service}`.")
     ]
+
+
+async def _check_issuer(url: str, timeout_seconds: float) -> list[Problem]:
+    try:
+        await fetch_keys(url, timeout_seconds=timeout_seconds)
+    except Unavailable as error:
+        return [Problem("issuer", error.detail, f"Is HOLDFAST_OIDC_JWKS_URL right? It is {url}")]
+    return []
 
 
 async def _check_kafka(kafka: KafkaSettings, *, inbox_retention_seconds: float) -> list[Problem]:

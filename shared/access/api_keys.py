@@ -30,7 +30,7 @@ KEY_PREFIX: Final = "hfk_"
 FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 _ID_BYTES, _SECRET_BYTES = 8, 32
 _KEY = re.compile(rf"{KEY_PREFIX}([0-9a-f]{{{2 * _ID_BYTES}}})_[0-9a-f]{{{2 * _SECRET_BYTES}}}", re.ASCII)
-_PART = "api_keys"
+_PART = "keys_file"
 _log = get_logger()
 
 KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
@@ -127,6 +127,15 @@ def read_keys(content: bytes) -> dict[str, KeyLine]:
     if problems:
         raise Misconfigured("\n".join(problems))
     return keys
+
+
+def read_keys_file(path: Path) -> dict[str, KeyLine]:
+    """Return the lines of a file by the id of their key.
+
+    Raises:
+        Misconfigured: it cannot be read, or something in it is wrong.
+    """
+    return read_keys(_read(path))
 
 
 def _faults(error: ValidationError) -> list[str]:

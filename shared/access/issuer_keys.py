@@ -7,6 +7,7 @@ known, which may make us ask at most every so many seconds. While the issuer is 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -41,11 +42,11 @@ class IssuerKeys:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
-        self._timeout = ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
         self._refetch_seconds_min = refetch_seconds_min
         self._health = health
         self._clock = clock
-        self._keys: Mapping[str | None, PublicKey] = {}
+        self._keys: Mapping[str, PublicKey] = {}
         self._fetching = asyncio.Lock()
         self._asked_at = float("-inf")
         self._is_away = False
@@ -92,42 +93,54 @@ class IssuerKeys:
         """Take the set that the issuer has now, or return why it cannot be had."""
         self._asked_at = self._clock()
         try:
-            keys = _usable(await self._ask())
-        except (ClientError, OSError, TimeoutError, ValueError) as error:
-            problem = str(error) or type(error).__name__
+            keys = await fetch_keys(self._url, timeout_seconds=self._timeout_seconds)
+        except Unavailable as error:
             self._is_away = True
-            self._health.down(_PART, f"the keys known before are kept: {problem}")
-            return problem
+            self._health.down(_PART, f"the keys known before are kept: {error.detail}")
+            return error.detail
         if keys.keys() != self._keys.keys() or any(keys[key] != self._keys[key] for key in keys):
-            _log.info("issuer_keys_read", keys=len(keys))
+            _log.info("issuer_keys_read", keys=sorted(keys))
             self._keys = keys
             self.generation += 1
         self._is_away = False
         self._health.up(_PART)
         return None
 
-    async def _ask(self) -> bytes:
-        """Return the answer of the issuer.
 
-        Raises:
-            ClientError, OSError, TimeoutError: there is none.
-            ValueError: it is not one.
-        """
-        async with (
-            ClientSession(timeout=self._timeout) as session,
-            session.get(self._url, allow_redirects=False) as response,
-        ):
-            if response.status != 200:  # noqa: PLR2004 (anything but an answer)
-                raise ValueError(f"the key set's address answers {response.status}")
-            body = await response.content.read(SET_BYTES_MAX + 1)
-            while len(body) <= SET_BYTES_MAX and (more := await response.content.read(SET_BYTES_MAX)):
-                body += more
-        if len(body) > SET_BYTES_MAX:
-            raise ValueError(f"the key set has more than {SET_BYTES_MAX:,} bytes")
-        return body
+async def fetch_keys(url: str, *, timeout_seconds: float) -> Mapping[str, PublicKey]:
+    """Return the keys that may verify signatures, by their id, or their thumbprint (RFC 7638) where they have none.
+
+    Raises:
+        Unavailable: there is no answer, or it is no key set.
+    """
+    try:
+        return _usable(await _ask(url, timeout_seconds))
+    except (ClientError, OSError, TimeoutError, ValueError) as error:
+        raise Unavailable(str(error) or type(error).__name__) from error
 
 
-def _usable(body: bytes) -> dict[str | None, PublicKey]:
+async def _ask(url: str, timeout_seconds: float) -> bytes:
+    """Return the answer of the issuer.
+
+    Raises:
+        ClientError, OSError, TimeoutError: there is none.
+        ValueError: it is not one.
+    """
+    async with (
+        ClientSession(timeout=ClientTimeout(total=timeout_seconds)) as session,
+        session.get(url, allow_redirects=False) as response,
+    ):
+        if response.status != HTTPStatus.OK:
+            raise ValueError(f"the key set's address answers {response.status}")
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(SET_BYTES_MAX):
+            body += chunk
+            if len(body) > SET_BYTES_MAX:
+                raise ValueError(f"the key set has more than {SET_BYTES_MAX:,} bytes")
+    return bytes(body)
+
+
+def _usable(body: bytes) -> dict[str, PublicKey]:
     """Return the keys of a set that may verify signatures; others, and unknown kinds, are passed over.
 
     Raises:
@@ -137,14 +150,10 @@ def _usable(body: bytes) -> dict[str | None, PublicKey]:
     listed = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(listed, list):
         raise ValueError("the answer is no key set")  # noqa: TRY004 (it is what the issuer sent)
-    keys: dict[str | None, PublicKey] = {}
-    for item in listed:
-        key = _read_key(item)
-        if key is not None:
-            keys[key.kid if key.kid is not None else key.thumbprint()] = key
-    if not keys:
+    usable = [key for item in listed if (key := _read_key(item)) is not None]
+    if not usable:
         raise ValueError("the key set has no key to verify signatures with")
-    return keys
+    return {key.kid if key.kid is not None else key.thumbprint(): key for key in usable}
 
 
 def _read_key(item: Any) -> PublicKey | None:
@@ -153,12 +162,8 @@ def _read_key(item: Any) -> PublicKey | None:
     try:
         key = JWKRegistry.import_key(item)
         key.check_key_op("verify")
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        _log.warning("issuer_key_passed_over", error=repr(error))
-        return None
-    if not isinstance(key, _KEY_TYPES):
+    except (JoseError, ValueError, TypeError, KeyError):
         return None
     if isinstance(key, RSAKey) and key.public_key.key_size < _RSA_BITS_MIN:
-        _log.warning("issuer_key_passed_over", error=f"an RSA key of {key.public_key.key_size} bits")
         return None
-    return key
+    return key if isinstance(key, _KEY_TYPES) else None

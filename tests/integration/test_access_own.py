@@ -297,7 +297,7 @@ async def test_keys_are_changed_without_a_restart(town: Town) -> None:
     write(town.keys_path, "{")
 
     async def is_told() -> bool:
-        return "api_keys" in await away()
+        return "keys_file" in await away()
 
     await eventually(is_told, what="the wrong file to show")
     assert await status_of(new.key) == 200
@@ -305,7 +305,7 @@ async def test_keys_are_changed_without_a_restart(town: Town) -> None:
     write(town.keys_path, new.text())
 
     async def is_well() -> bool:
-        return "api_keys" not in await away()
+        return "keys_file" not in await away()
 
     await eventually(is_well, what="the right file to count")
 
@@ -315,33 +315,64 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-async def test_who_decided_is_the_name_behind_the_key(town: Town) -> None:
-    """What a header says stands beside it; with the shared token there is only the header."""
-    attempt = await town.call("payment", "POST", ATTEMPTS, {}, token=jwt_of(OWNER), headers=key())
-    attempt_id = attempt.body["attempt_id"]
-    named = []
-    for token, operator in [
-        (town.keys.operator.key, None),
-        (town.keys.operator.key, "console of bob"),
-        (OPERATOR, "bob"),
-        (OPERATOR, None),
-    ]:
-        async with town.services["payment"].database.connection() as connection:
-            await connection.execute(
-                "UPDATE attempts SET status = 'QUARANTINED', review_at = now(), review_reason = 'mismatch',"
-                " received_amount_minor = 1, received_currency = 'EUR' WHERE attempt_id = $1",
-                UUID(attempt_id),
-            )
-            await connection.execute("DELETE FROM resolutions")
-            await connection.execute("DELETE FROM refunds")
-            await connection.execute("UPDATE attempts SET refunding_minor = 0")
-        headers = {} if operator is None else {"X-Operator": operator}
-        answer = await town.call(
-            *("payment", "POST", f"/payments/{{order_id}}/attempts/{attempt_id}/resolve"),
-            {"action": "refund", "reason": "test"},
-            token=token,
-            headers=headers,
+async def quarantined(town: Town) -> str:
+    """Have an attempt that waits for an operator's decision, about which nobody has decided; return its path."""
+    database = town.services["payment"].database
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM resolutions")
+        await tx.execute("DELETE FROM refunds")
+        await tx.execute("DELETE FROM attempts")
+    started = await town.call("payment", "POST", ATTEMPTS, {}, token=jwt_of(OWNER), headers=key())
+    async with database.transaction() as tx:
+        await tx.execute(
+            "UPDATE attempts SET status = 'QUARANTINED', review_at = now(), review_reason = 'mismatch',"
+            " received_amount_minor = 1, received_currency = 'EUR' WHERE attempt_id = $1",
+            UUID(started.body["attempt_id"]),
         )
-        named.append(answer.body["decided_by"])
+        await tx.execute("UPDATE payments SET status = 'QUARANTINED'")
+    return f"/payments/{{order_id}}/attempts/{started.body['attempt_id']}/resolve"
 
-    assert named == ["key:alice", "console of bob by key:alice", "bob", "operator"]
+
+@pytest.mark.parametrize(
+    ("is_named", "operator", "decided_by"),
+    [
+        (True, None, "key:alice"),
+        (True, "console of bob", "console of bob by key:alice"),
+        (False, "bob", "bob"),
+        (False, None, "operator"),
+    ],
+)
+async def test_who_decided_is_the_name_behind_the_key(
+    town: Town,
+    is_named: bool,  # noqa: FBT001 (a parameter of the test)
+    operator: str | None,
+    decided_by: str,
+) -> None:
+    """What a header says stands beside it; with the shared token there is only the header."""
+    answer = await town.call(
+        *("payment", "POST", await quarantined(town), {"action": "refund", "reason": "test"}),
+        token=town.keys.operator.key if is_named else OPERATOR,
+        headers={} if operator is None else {"X-Operator": operator},
+    )
+
+    assert answer.body["decided_by"] == decided_by
+
+
+async def test_an_operators_idempotency_key_is_its_own(town: Town) -> None:
+    """Another operator under the same key decides for itself, and comes too late; it has not sent another body."""
+    path = await quarantined(town)
+
+    async def decide(token: str, action: str) -> int:
+        body = {"action": action, "reason": "test"}
+        return (await town.call("payment", "POST", path, body, token=token, headers=key("same"))).status
+
+    alice, bob = town.keys.operator.key, jwt_of("bob", "holdfast:operator")
+    answers = [
+        await decide(alice, "refund"),
+        await decide(alice, "refund"),
+        await decide(alice, "accept"),
+        await decide(bob, "accept"),
+        await decide(OPERATOR, "accept"),
+    ]
+
+    assert answers == [200, 200, 422, 409, 409]

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -15,6 +16,7 @@ from shared.database import Database
 from shared.kafka import list_topic_configs
 from shared.settings import KafkaSettings
 from tests.conftest import MakeDatabase
+from tests.issuer_building import AUDIENCE, ISSUER, ec_key, local_issuer
 from tests.waiting import eventually
 
 SERVICES = ("order", "inventory", "payment")
@@ -82,6 +84,25 @@ async def checking(
 async def test_a_sound_system_is_found_sound(checking: Checking) -> None:
     """Databases answer and are migrated, topics are there and kept as they should be."""
     assert await checking() == (0, [])
+
+
+async def test_an_issuer_that_does_not_answer_is_told(
+    checking: Checking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for all services; with its keys there, nothing is wrong."""
+    async with local_issuer(ec_key("key-1")) as issuer:
+        monkeypatch.setenv("HOLDFAST_OIDC_ISSUER", ISSUER)
+        monkeypatch.setenv("HOLDFAST_OIDC_AUDIENCE", AUDIENCE)
+        monkeypatch.setenv("HOLDFAST_OIDC_JWKS_URL", issuer.url)
+        well = await checking()
+        issuer.answer = web.Response(status=404)
+        status, found = await checking()
+
+    assert well == (0, [])
+    assert status == 1
+    (problem,) = found
+    assert problem[:2] == ("issuer", "the key set's address answers 404")
+    assert issuer.url in problem[2]
 
 
 async def test_missing_migrations_and_a_missing_database_are_told(

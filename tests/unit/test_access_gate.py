@@ -1,6 +1,7 @@
 """Who comes in by which token, and behind which door is a route to be found?"""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from structlog.testing import capture_logs
 from shared.access import Access, ApiKeys, Issuer, IssuerKeys, IssuerOptions, NewKey, Scope, new_key
 from shared.database import Database, DatabaseOptions
 from shared.health import Health
+from shared.runtime import Service
+from shared.settings import ServiceSettings
 from shared.web import Door, caller_of, customer, customer_of, make_app, operator, public, respond, storefront
 from tests.issuer_building import AUDIENCE, ISSUER, claims_of, ec_key, local_issuer, sign
 from tests.unit.small_app import OPERATOR, STOREFRONT, Client, problem_of
@@ -260,14 +263,19 @@ async def test_a_route_behind_another_door_asks_for_no_token() -> None:
         await problem_of(await opened.get("/operator"), 404)
 
 
-def test_a_route_that_does_not_say_whom_it_is_for_is_refused() -> None:
-    """An application with one is not even made."""
-    with pytest.raises(AttributeError):
-        make_app(
-            [web.get("/forgotten", who)],
-            access=access_with(),
-            health=Health(),
-            database=Database(DatabaseOptions(dsn="postgresql://nowhere")),
-            openapi={},
-            body_bytes_max=1_024,
-        )
+async def test_a_service_with_a_route_that_does_not_say_whom_it_is_for_is_not_made() -> None:
+    """Forgetting it opens the route to nobody, not to everybody."""
+    settings = ServiceSettings.model_validate(
+        {
+            "database_dsn": "postgresql://nowhere",
+            "http_port": 0,
+            "storefront_token": STOREFRONT,
+            "operator_token": OPERATOR,
+        }
+    )
+    async with AsyncExitStack() as stack:
+        service = Service("tiny", settings, Database(DatabaseOptions(dsn=settings.database_dsn)), stack)
+
+        with pytest.raises(ValueError, match="whom it is for"):
+            service.serve([web.get("/forgotten", who)], openapi={})
+    assert service.app is None

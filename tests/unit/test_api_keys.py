@@ -233,7 +233,7 @@ async def test_a_file_that_becomes_wrong_leaves_the_keys_as_they_were(path: Path
     await keys.tick()
     assert keys.find(old.key) is not None
     assert keys.find(new.key) is None
-    assert "kept" in health.away["api_keys"]
+    assert "kept" in health.away["keys_file"]
 
     write(path, new)
     await keys.tick()

@@ -136,18 +136,24 @@ async def test_services_must_not_share_what_is_theirs(checking: Checking) -> Non
     assert sum("are the same" in line for line in problems(said)) == 3
 
 
-async def test_a_file_of_api_keys_is_read(checking: Checking, tmp_path: Path) -> None:
-    """A line that is none is told by its number, and a file that is not there as such."""
+async def test_a_wrong_file_of_api_keys_is_told(checking: Checking, tmp_path: Path) -> None:
+    """What would stop every service from starting: a line by its number, or the file that is not there, and what helps."""
     keys = tmp_path / "keys.jsonl"
     keys.write_text('# the web shop\n{"name": "hush-hush"}\n')
     checking.set("HOLDFAST_API_KEYS_FILE", str(keys))
 
-    _, said = await checking("--service", "order")
+    status, said = await checking()
     keys.unlink()
     _, gone = await checking("--service", "order")
 
-    assert problems(said)
+    assert status == 1
+    assert {line.split(":")[0] for line in problems(said)} == {
+        "order-service",
+        "inventory-service",
+        "payment-service",
+    }
     assert all("HOLDFAST_API_KEYS_FILE: line 2" in line for line in problems(said))
+    assert all("holdfast keys" in problem["advice"] for problem in said["problems"])
     assert "hush-hush" not in str(said)
     assert problems(gone) == [
         "order-service: HOLDFAST_API_KEYS_FILE: the file cannot be read: No such file or directory"

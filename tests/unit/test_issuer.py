@@ -357,7 +357,7 @@ async def test_known_keys_hold_while_the_issuer_is_away(door: Door) -> None:
         web.Response(body=b'{"keys": []}'),
         web.Response(body=b'{"keys": [7, {"kty": "oct", "k": "AAAA", "kid": "key-1"}, {"kty": "PQ"}]}'),
         web.Response(body=b" " * (256 * 1024 + 1)),
-        web.Response(status=302, headers={"Location": "https://elsewhere.example/keys"}),
+        web.Response(status=302, headers={"Location": "/elsewhere"}),
     ],
     ids=["html", "a list", "an object", "no key", "no key of ours", "too long", "elsewhere"],
 )
@@ -374,15 +374,15 @@ async def test_an_answer_that_is_no_key_set_changes_nothing(door: Door, answer: 
 
 @pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
 async def test_keys_that_are_not_to_verify_with_are_passed_over() -> None:
-    """Keys for encryption, shared secrets and short RSA keys verify nothing, their neighbours do."""
-    encrypting = ec_key("encrypting", use="enc")
+    """Keys for encryption, shared secrets and short RSA keys verify nothing, and take no neighbour's place."""
+    encrypting, namesake = ec_key("encrypting", use="enc"), ec_key("key-1", use="enc")
     short = RSAKey.generate_key(1_024, {"kid": "short"})
     secret = OctKey.generate_key(256, {"kid": "secret"})
     async with a_door(KEY, encrypting, short) as opened:
         opened.server.answer = web.json_response(
             {
                 "keys": [
-                    *(key.as_dict(private=False) for key in (KEY, encrypting, short)),
+                    *(key.as_dict(private=False) for key in (KEY, encrypting, short, namesake)),
                     secret.as_dict(private=True),
                 ]
             }

@@ -1,7 +1,10 @@
 """What can an operator say on the command line? Start here: `holdfast --help`."""
 
 import asyncio
+import os
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +33,8 @@ from ops.timeline.command import command as timeline
 from ops.webhooks import webhooks
 from shared.commands import send
 from shared.errors import HoldfastError, Misconfigured
+from shared.masking import keep_secret, mask_text, password_of
+from shared.settings import PREFIX
 
 DataDir = Annotated[Path, Parameter(help="Folder of a running `holdfast up`.")]
 Json = Annotated[
@@ -37,6 +42,7 @@ Json = Annotated[
 ]
 
 _LAG_LIMITS = LagLimits()
+_SECRET_SETTING = re.compile(r"_(DSN|TOKEN|KEYS?|SECRETS?|PASSWORD)$")
 
 
 def _examples(*examples: str) -> str:
@@ -63,14 +69,24 @@ app.command(keys)
 
 def main() -> None:
     """Run the command line; an error is one clear message on standard error and exit status 1 (2: wrong settings)."""
+    keep_secret(_secrets_of(os.environ))
     try:
         status = app()
     except HoldfastError as error:
-        Console(stderr=True).print(f"holdfast: {error.detail}", style="red", highlight=False, soft_wrap=True)
+        said = f"holdfast: {mask_text(error.detail)}"
+        Console(stderr=True).print(said, style="red", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(2 if isinstance(error, Misconfigured) else 1) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _secrets_of(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield what settings of ours hold that no message may repeat."""
+    for name, value in environment.items():
+        if name.startswith(PREFIX) and _SECRET_SETTING.search(name):
+            for item in value.split(","):
+                yield from password_of(item) or {item.strip()}
 
 
 @app.command(

@@ -16,6 +16,7 @@ from deploy.local import ready
 from deploy.local.migrations import SERVICES
 from services.inventory_service.settings import HOLD_SECONDS
 from shared.errors import Misconfigured
+from shared.masking import keep_secret, password_of
 from shared.settings import KafkaConnection, KafkaSettings, load_lenient
 
 DEFAULT_DATA_DIR = Path(".holdfast")
@@ -66,5 +67,7 @@ def find(data_dir: Path) -> Place:
             "and HOLDFAST_KAFKA_BOOTSTRAP_SERVERS."
         )
         raise Misconfigured(detail)
+    for dsn in running.postgres.values():
+        keep_secret(password_of(dsn))
     kafka = load_lenient(KafkaConnection, kafka_bootstrap_servers=running.kafka_bootstrap_servers).kafka()
     return Place(running.postgres, kafka)

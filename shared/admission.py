@@ -7,9 +7,11 @@ from the first moment on, and which also ends a head that comes drop by drop).
 import asyncio
 import resource
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 #: As many again are told to come back; who comes beyond these is not even answered.
 _TURNED_AWAY_FACTOR = 2
@@ -42,6 +44,22 @@ def _allow_files(count: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Handler(RequestHandler):
+    """Speaks HTTP; what is none is answered without repeating any of it."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 (it holds what the client sent)
+    ) -> web.StreamResponse:
+        """Answer by the name of the status alone."""
+        return super().handle_error(request, status, exc, HTTPStatus(status).phrase)
 
 
 class _Entrance(asyncio.Protocol):
@@ -84,7 +102,9 @@ class _Entrance(asyncio.Protocol):
         self._forget()
 
     def _let_in(self, transport: asyncio.Transport) -> asyncio.Protocol:
-        handler: asyncio.Protocol = self._server()
+        # As `web.Server` does it, which has no public way to choose the handler.
+        options = self._server._kwargs  # noqa: SLF001
+        handler = _Handler(self._server, loop=asyncio.get_running_loop(), **options)
         transport.set_protocol(handler)
         handler.connection_made(transport)
         return handler

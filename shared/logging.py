@@ -1,6 +1,7 @@
 """What do the services write down while they run?
 
-JSON lines on standard error, one an event, with the service and whatever order, event or request is being worked on.
+JSON lines on standard error, one an event, with the service and whatever order, event or request is being worked on; never
+the number of a card or a secret (`shared.masking`), whoever wrote the text.
 """
 
 import logging
@@ -10,6 +11,9 @@ from typing import Any
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+from shared.masking import mask_named
 
 _LEVELS = {"DEBUG": logging.DEBUG, "INFO": logging.INFO, "WARNING": logging.WARNING, "ERROR": logging.ERROR}
 
@@ -22,7 +26,12 @@ def configure(service: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)],
+        processors=[
+            *shared,
+            structlog.processors.format_exc_info,
+            _mask,
+            structlog.processors.JSONRenderer(_dumps),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -35,10 +44,12 @@ def configure(service: str, level: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
+                _mask,
                 structlog.processors.JSONRenderer(_dumps),
             ],
         )
     )
+    handler.addFilter(_leave_out_bytes)
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], logging.WARNING), force=True)
 
 
@@ -50,6 +61,23 @@ def get_logger(**bound: object) -> Any:
 def bound(**facts: object) -> AbstractContextManager[None]:
     """Have every record that is written inside, by whatever part, repeat the given facts."""
     return structlog.contextvars.bound_contextvars(**facts)
+
+
+def _leave_out_bytes(record: logging.LogRecord) -> bool:
+    """Of what is no HTTP, keep only how it is wrong: aiohttp would write down the bytes that somebody sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args, record.exc_info = (
+            f"a request that is no HTTP: {type(error).__name__}",
+            (),
+            None,
+        )
+    return True
+
+
+def _mask(_logger: object, _method: str, record: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Take out of a record what must not be written down, however it came into it."""
+    return {name: mask_named(name, value) for name, value in record.items()}
 
 
 def _dumps(record: object, default: Any, **_: object) -> str:

@@ -17,6 +17,7 @@ import orjson
 from shared.database import Connection, Row
 from shared.envelope import REDRIVE_HEADER, Emitted, Headers, Record, encode, header
 from shared.ids import new_id
+from shared.masking import mask_text
 
 #: The channel on which a commit tells the relay that there is something to send.
 CHANNEL = "outbox"
@@ -89,7 +90,7 @@ class DeadLetter:
             "dlq_partition": str(record.partition),
             "dlq_offset": str(record.offset),
             "dlq_group": group,
-            "dlq_error": self.detail[:1_000],
+            "dlq_error": mask_text(self.detail)[:1_000],
             "dlq_at": at.isoformat(),
             "dlq_count": str(_redrives(record) + 1),
             "dlq_version": _version(),

@@ -29,6 +29,7 @@ from shared.inbox import InboxPruner
 from shared.kafka import GroupLimits
 from shared.listener import Listener
 from shared.logging import configure, get_logger
+from shared.masking import keep_secret, secrets_of
 from shared.relay import Relay
 from shared.settings import ServiceSettings, load
 from shared.web import Door, make_app, reach_of
@@ -205,6 +206,7 @@ def run(name: str, settings_type: type[S], wire: Wiring[S]) -> None:
     """Run a service until SIGTERM or Ctrl-C. Exit status 2 for wrong settings, 1 if it fails."""
     try:
         settings = load(settings_type)
+        keep_secret(secrets_of(settings))
         configure(name, settings.log_level)
         uvloop.run(_run(name, settings, wire))
     except Misconfigured as error:

@@ -38,6 +38,7 @@ from shared.events import Identifier
 from shared.health import Health
 from shared.ids import new_id
 from shared.logging import bound, get_logger
+from shared.masking import mask_named, mask_text
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 M = TypeVar("M", bound=BaseModel)
@@ -311,11 +312,14 @@ def problem(error: HoldfastError, identity: str) -> web.Response:
         "type": f"urn:holdfast:problem:{error.reason}",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
-        "detail": error.detail,
+        "detail": mask_text(error.detail),
         "request_id": identity,
     }
     if error.faults:
-        body["errors"] = [asdict(fault) for fault in error.faults]
+        # A pointer names fields as they came, and people write anything as the name of a field.
+        body["errors"] = [
+            {name: mask_text(text) for name, text in asdict(fault).items()} for fault in error.faults
+        ]
     headers = {}
     if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -331,7 +335,9 @@ def problem(error: HoldfastError, identity: str) -> web.Response:
 async def _frame(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the request, time it, and turn every error into a problem."""
     given = request.headers.get("X-Request-Id", "")
-    identity = given if _REQUEST_ID.match(given) else str(new_id())
+    # What is written down with everything that follows must be nothing that may not be written down.
+    is_usable = _REQUEST_ID.match(given) and mask_text(given) == given
+    identity = given if is_usable else str(new_id())
     request[_REQUEST_ID_KEY] = identity
     started = time.perf_counter()
     response = await _answer(request, handler, identity)
@@ -457,7 +463,7 @@ async def _readyz(request: web.Request) -> web.Response:
     if not await request.app[DATABASE].is_up():
         raise Unavailable("The database is away.")
     if health.away:
-        return respond({"status": "degraded", "away": dict(health.away)})
+        return respond({"status": "degraded", "away": mask_named("", dict(health.away))})
     return respond({"status": "ok", "away": {}})
 
 

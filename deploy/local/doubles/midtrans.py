@@ -25,8 +25,11 @@ import orjson
 from aiohttp import web
 
 from deploy.local.doubles.midtrans_payments import Page, Payment, describe, page_end, written
+from deploy.local.doubles.pages import Pages, turning
 
 _DELIVERIES_MAX: Final = 6
+_PAGE_PATH: Final = "/snap/v4/redirection"
+_CONTROL_PATH: Final = "/double"
 _CANNOT_MODIFY: Final = "Merchant cannot modify the status of the transaction"
 
 
@@ -83,6 +86,10 @@ class MidtransDouble:
         app.router.add_post("/v2/{order_id}/cancel", self._with_payment(self._cancel))
         app.router.add_post("/v2/{order_id}/expire", self._with_payment(self._expire))
         app.router.add_post("/v2/{order_id}/refund", self._with_payment(self._refund))
+        pages = Pages("Midtrans", self._describe, self._acts())
+        app.router.add_get(f"{_PAGE_PATH}/{{id}}", pages.show)
+        app.router.add_post(f"{_PAGE_PATH}/{{id}}", pages.act)
+        app.router.add_post(_CONTROL_PATH, turning(self))
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -225,6 +232,39 @@ class MidtransDouble:
                 pass  # the endpoint is away: like any refusal it is tried again
             await asyncio.sleep(self.retry_seconds)
 
+    # --- the page ---------------------------------------------------------------------------------------------------
+
+    def _describe(self, token: str) -> str:
+        page = self.pages[token]
+        payment = self.payments.get(page.order_id)
+        status = payment.status if payment else "cancelled" if page.is_cancelled else "no method chosen yet"
+        return f"Order {page.order_id}: Rp {page.gross_amount:,}, {status}"
+
+    def _acts(self) -> dict[tuple[str, str], Callable[[str], object]]:
+        return {
+            ("pay", "Pay by bank transfer"): self._on_page(self.settle),
+            ("choose", "Choose a bank transfer, and pay later"): self._on_page(self.choose),
+            ("deny", "Have a card denied"): self._on_page(self._deny_card),
+            ("expire", "Let the time to pay pass"): self._on_page(self.expire),
+        }
+
+    def _on_page(self, act: Callable[[str], object]) -> Callable[[str], object]:
+        """Have something happen to what is not paid and not over."""
+
+        def do(token: str) -> None:
+            page = self.pages[token]
+            payment = self.payments.get(page.order_id)
+            if page.is_cancelled or (payment and payment.status not in {"pending", "deny"}):
+                detail = f"the payment is {payment.status if payment else 'cancelled'}"
+                raise LookupError(detail)
+            act(page.order_id)
+
+        return do
+
+    def _deny_card(self, order_id: str) -> None:
+        self.choose(order_id, "credit_card")
+        self.deny(order_id)
+
     # --- the API ------------------------------------------------------------------------------------------------
 
     @web.middleware
@@ -238,7 +278,8 @@ class MidtransDouble:
                 await asyncio.wait_for(self._closing.wait(), met.wait_seconds)
         if met.status is not None:
             return web.Response(status=met.status, body=met.body, content_type="application/json")
-        answer = await handler(request) if self._is_known(request) else _unauthorized(request)
+        is_open = request.path.startswith((_PAGE_PATH, _CONTROL_PATH))
+        answer = await handler(request) if is_open or self._is_known(request) else _unauthorized(request)
         if met.is_lost and request.transport is not None:
             request.transport.abort()
         return answer
@@ -272,7 +313,7 @@ class MidtransDouble:
         if ends_at is None:
             return _snap_error("expiry is not between 5 minutes and 7 days")
         self.pages[token] = Page(token, order_id, gross_amount, ends_at, body)
-        page_url = f"{self.url}/snap/v4/redirection/{token}"
+        page_url = f"{self.url}{_PAGE_PATH}/{token}"
         return _json({"token": token, "redirect_url": page_url}, HTTPStatus.CREATED)
 
     async def _cancel_page(self, request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from deploy.local.doubles.pages import Pages, turning
 from deploy.local.doubles.stripe_account import StripeAccount
 from deploy.local.doubles.stripe_objects import Object, nested
 
@@ -99,6 +100,10 @@ class StripeDouble(StripeAccount):
         ]
         for method, path, call in routes:
             app.router.add_route(method, path, self._answering(call))
+        pages = Pages("Stripe", self._describe, self._acts())
+        app.router.add_get("/c/pay/{id}", pages.show)
+        app.router.add_post("/c/pay/{id}", pages.act)
+        app.router.add_post("/double", turning(self))
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
@@ -177,6 +182,34 @@ class StripeDouble(StripeAccount):
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # the endpoint is away: like any refusal it is tried again
             await asyncio.sleep(self.retry_seconds)
+
+    # --- the page ---------------------------------------------------------------------------------------------------
+
+    def _describe(self, session_id: str) -> str:
+        session = self.sessions[session_id]
+        money = f"{session['amount_total']} {session['currency']} (in Stripe's units)"
+        return f"Checkout Session {session_id}: {money}, {session['status']}, {session['payment_status']}"
+
+    def _acts(self) -> dict[tuple[str, str], Callable[[str], object]]:
+        return {
+            ("pay", "Pay by card"): self._on("open", self.pay),
+            ("decline", "Have the card declined"): self._on("open", self.decline),
+            ("debit", "Pay by a bank debit, which takes days"): self._on("open", self.pay_later),
+            ("arrive", "Have the debit arrive"): self._on("complete", self.arrive),
+            ("bounce", "Have the debit bounce"): self._on("complete", self.fail),
+        }
+
+    def _on(self, status: str, act: Callable[[str], object]) -> Callable[[str], object]:
+        """Have something happen to unpaid sessions of a status alone."""
+
+        def do(session_id: str) -> None:
+            session = self.sessions[session_id]
+            if (session["status"], session["payment_status"]) != (status, "unpaid"):
+                detail = f"the session is {session['status']}, {session['payment_status']}"
+                raise LookupError(detail)
+            act(session_id)
+
+        return do
 
     # --- the API ------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from ops.audit import AuditLimits, AuditReport, Topics, audit, render
 from ops.dead_letters import dlq
 from ops.demo import DemoSummary, render_summary, run_demo
 from ops.lag import LagLimits, measure_lag, render_lag
+from ops.quarantine import quarantine
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
 from ops.send import read_commands
@@ -46,6 +47,7 @@ app.command(reconcile)
 app.command(timeline)
 app.command(dlq)
 app.command(webhooks)
+app.command(quarantine)
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from ops.demo.plan import SEED as DEMO_SEED
 from ops.keys import keys
 from ops.lag import LagLimits, measure_lag, render_lag
 from ops.options import a_console
+from ops.quarantine import quarantine
 from ops.reconcile.command import command as reconcile
 from ops.replay.command import command as replay
 from ops.send import read_commands
@@ -65,6 +66,7 @@ app.command(timeline)
 app.command(dlq)
 app.command(webhooks)
 app.command(keys)
+app.command(quarantine)
 
 
 def main() -> None:

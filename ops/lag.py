@@ -35,6 +35,8 @@ class LagLimits:
         overdue_seconds_max: time since the oldest hold should have been swept.
         unmatched_webhooks_max: deliveries that fit no attempt.
         refund_seconds_max: age of the oldest refund that the gateway has not made.
+        refused_refunds_max: refunds that a gateway refuses, or has taken back; it is asked again all the same.
+        quarantine_max: attempts about whose money an operator must decide.
     """
 
     messages_max: int = 10_000
@@ -44,6 +46,8 @@ class LagLimits:
     overdue_seconds_max: float = 30.0
     unmatched_webhooks_max: int = 100
     refund_seconds_max: float = 3_600.0
+    refused_refunds_max: int = 0
+    quarantine_max: int = 100
 
 
 class Measure(NamedTuple):
@@ -251,20 +255,24 @@ async def measure_holds(
 
 
 async def measure_payments(connection: Connection, limits: LagLimits) -> list[Measure]:
-    """Return which deliveries fit no attempt, and which refunds the gateways have not made."""
-    unmatched, refunds, age = await _row(
+    """Return which deliveries fit no attempt, which refunds the gateways have not made, and what a person must decide."""
+    unmatched, refunds, age, refused, quarantined = await _row(
         connection,
         """
         SELECT (SELECT count(*) FROM webhooks WHERE verdict = 'unmatched') AS unmatched,
                (SELECT count(*) FROM refunds WHERE next_try_at IS NOT NULL) AS refunds,
                (SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
-                FROM refunds WHERE next_try_at IS NOT NULL) AS age
+                FROM refunds WHERE next_try_at IS NOT NULL) AS age,
+               (SELECT count(*) FROM refunds WHERE next_try_at IS NOT NULL AND status = 'FAILED') AS refused,
+               (SELECT count(*) FROM attempts WHERE review_at IS NOT NULL) AS quarantined
         """,
     )
     return [
         Measure("unmatched webhooks", "payment", unmatched, "deliveries", limits.unmatched_webhooks_max),
         Measure("refunds due", "payment", refunds, "refunds"),
         Measure("oldest refund due", "payment", age, "seconds", limits.refund_seconds_max),
+        Measure("refunds refused", "payment", refused, "refunds", limits.refused_refunds_max),
+        Measure("quarantine", "payment", quarantined, "attempts", limits.quarantine_max),
     ]
 
 

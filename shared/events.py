@@ -25,6 +25,8 @@ LineQuantity = Annotated[int, Field(ge=1, le=1_000_000)]
 Quantity = Annotated[int, Field(ge=1, le=INTEGER_MAX)]
 Minor = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+#: How a customer means to pay: a word of the shop's own, such as `card` or `bank_transfer`.
+PaymentMethod = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
 HoldSeconds = Annotated[int, Field(ge=10, le=86_400)]
 # Without NUL, which Postgres stores in no text.
 Text = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
@@ -141,6 +143,8 @@ class PlaceOrder(Command):
     currency: Currency
     expected_total_minor: Minor | None = None
     hold_seconds: HoldSeconds | None = None
+    #: Without `hold_seconds` the units are held as long as this needs, where the order service knows it.
+    payment_method: PaymentMethod | None = None
 
     @model_validator(mode="after")
     def _lines_or_cart(self) -> "PlaceOrder":

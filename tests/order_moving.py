@@ -21,7 +21,12 @@ def new_order() -> Order:
     """Return an order of two apples, just placed."""
     command = place_order(ORDER_ID)
     return Order.placed(
-        command, quote(command, PRICES), fingerprint=fingerprint_of(command), cause="c", at=NOW
+        command,
+        quote(command, PRICES),
+        hold_seconds=None,
+        fingerprint=fingerprint_of(command),
+        cause="c",
+        at=NOW,
     )
 
 

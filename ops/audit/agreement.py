@@ -41,7 +41,7 @@ class PaymentRow(NamedTuple):
     `settled` counts the successes that are not given back in full, due refunds included. If it is one, the fields
     behind it say what was asked, what came, and what an operator accepted instead (None: nothing else).
     `unreturned` also counts attempts that are REFUNDED without refunds that say so, `overdrawn` attempts of which more
-    goes back than came in.
+    goes back than came in, and `refused` refunds that the gateway refuses or has taken back.
     """
 
     order_id: UUID
@@ -56,6 +56,7 @@ class PaymentRow(NamedTuple):
     accepted_minor: int | None
     unreturned: int
     overdrawn: int
+    refused: int
     young: bool
 
 
@@ -125,7 +126,7 @@ def find_unsettled_processing(case: Case) -> Iterator[str]:
 
 
 def find_unmatched_money(case: Case) -> Iterator[str]:
-    """A7: every success is matched by a confirmed reservation or a refund, and no more goes back than came in."""
+    """A7: every success is matched by a confirmed reservation or a refund, which is not refused and not too much."""
     payment = case.payment
     if payment is None:
         return
@@ -134,6 +135,8 @@ def find_unmatched_money(case: Case) -> Iterator[str]:
         yield f"{payment.unreturned} paid attempts are not refunded, {goods} confirmed reservations match them"
     if payment.overdrawn:
         yield f"of {payment.overdrawn} attempts more is refunded than was paid"
+    if payment.refused:
+        yield f"the gateway refuses {payment.refused} refunds that are due"
 
 
 def find_held_by_ended(case: Case) -> Iterator[str]:

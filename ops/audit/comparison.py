@@ -151,6 +151,12 @@ async def list_payments(
             WHERE $1::uuid[] IS NULL OR order_id = ANY($1)
             GROUP BY attempt_id, currency
         ),
+        refusal AS (
+            SELECT order_id, count(*) AS refused
+            FROM refunds
+            WHERE status = 'FAILED' AND ($1::uuid[] IS NULL OR order_id = ANY($1))
+            GROUP BY order_id
+        ),
         attempt AS (
             SELECT order_id, amount_minor, attempts.currency, accepted_amount_minor, received_amount_minor,
                    coalesce(received_currency, attempts.currency) AS received_currency,
@@ -177,8 +183,9 @@ async def list_payments(
         SELECT order_id, status, amount_minor, currency, coalesce(settled, 0) AS settled, asked_minor,
                asked_currency, received_minor, received_currency, accepted_minor,
                coalesce(unreturned, 0) AS unreturned, coalesce(overdrawn, 0) AS overdrawn,
+               coalesce(refused, 0) AS refused,
                updated_at > now() - make_interval(secs => $2) AS young
-        FROM payments LEFT JOIN taken USING (order_id)
+        FROM payments LEFT JOIN taken USING (order_id) LEFT JOIN refusal USING (order_id)
         WHERE $1::uuid[] IS NULL OR order_id = ANY($1)
         ORDER BY order_id
         """,

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, assert_never
 from uuid import UUID
@@ -91,9 +91,10 @@ CHANNEL = "orders"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How many open orders a customer may have at once; 0: as many as wanted."""
+    """How many open orders a customer may have at once (0: as many as wanted), and how long each method may take to pay."""
 
     holds_per_customer_max: int = 0
+    hold_seconds_by_method: Mapping[str, int] = field(default_factory=dict)
 
 
 _DEFAULT_POLICY = Policy()
@@ -362,7 +363,14 @@ async def _load(
         orders[order_id].lines = ()
     for order_id in lines:
         orders[order_id].lines = lines[order_id]
-    return OrderBook(orders, prices, await store.get_time(tx), carts=carts, holds=holds)
+    return OrderBook(
+        orders,
+        prices,
+        await store.get_time(tx),
+        carts=carts,
+        holds=holds,
+        hold_seconds_by_method=policy.hold_seconds_by_method,
+    )
 
 
 async def _load_carts(

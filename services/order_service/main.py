@@ -19,7 +19,7 @@ _OPENAPI = Path(__file__).parent / "openapi.json"
 async def wire(service: Service[Settings]) -> None:
     """Put the parts together: commands in by Kafka and HTTP, facts in by Kafka, events out by the relay."""
     settings, database = service.settings, service.database
-    policy = Policy(holds_per_customer_max=settings.holds_per_customer_max)
+    policy = Policy(settings.holds_per_customer_max, settings.hold_seconds_by_method)
     edges = Edges(
         orders=OrderEdges(
             placements=service.batch("orders", partial(handlers.place, policy=policy)),

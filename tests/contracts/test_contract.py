@@ -35,7 +35,8 @@ PAYMENT_STATE = (
 #: Contract, section 3: what each message carries, the state that goes with it first.
 FIELDS = {
     "order.commands": {
-        "PlaceOrder.v1": "order_id customer_id lines cart_id currency expected_total_minor hold_seconds",
+        "PlaceOrder.v1": "order_id customer_id lines cart_id currency expected_total_minor hold_seconds"
+        " payment_method",
         "CancelOrder.v1": "order_id reason",
     },
     "order.events": {

@@ -201,6 +201,15 @@ async def test_a_refund_of_a_failed_attempt_is_found(world: World) -> None:
     assert await found_of(world, "declined") == ["A7"]
 
 
+async def test_a_refund_that_the_gateway_refuses_is_found(world: World) -> None:
+    """It is asked for again all the same, but somebody's money is not back: A7."""
+    await world.corrupt_saga("refund due", "refunds", "status = 'FAILED', error = 'no funds'")
+
+    (finding,) = (await world.audit()).findings
+    assert (finding.check, finding.subject) == ("A7", world["refund due"])
+    assert finding.detail == "the gateway refuses 1 refunds that are due"
+
+
 # --- A8: what ended, but holds stock, disagrees with its reservation too (A9) ------------------------------------------
 
 

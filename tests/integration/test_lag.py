@@ -228,6 +228,33 @@ async def test_a_hold_is_overdue_after_its_grace(where: Place, world: World) -> 
     assert ("oldest overdue hold", "inventory") in beyond(report)
 
 
+async def test_what_a_person_must_look_at_is_counted(where: Place, world: World) -> None:
+    """A single refund that is refused is too much; of the quarantine as many as wanted."""
+    before = await measured(where)
+    await run(
+        world,
+        "payment",
+        """
+        UPDATE refunds SET status = 'FAILED', next_try_at = now()
+        WHERE refund_id = (SELECT refund_id FROM refunds WHERE status = 'SUCCEEDED' LIMIT 1)
+        """,
+    )
+    await run(
+        world,
+        "payment",
+        """
+        UPDATE attempts SET review_at = now(), review_reason = 'fraudulent'
+        WHERE attempt_id = (SELECT attempt_id FROM attempts WHERE status = 'SUCCEEDED' LIMIT 1)
+        """,
+    )
+
+    report = await measured(where, quarantine_max=0)
+
+    assert value(report, "refunds refused", "payment") == value(before, "refunds refused", "payment") + 1
+    assert value(report, "quarantine", "payment") == value(before, "quarantine", "payment") + 1
+    assert beyond(report) >= {("refunds refused", "payment"), ("quarantine", "payment")}
+
+
 async def test_unmatched_deliveries_and_due_refunds_are_counted(where: Place, world: World) -> None:
     """Deliveries by their number, refunds by the age of the oldest one that the gateway has not made."""
     before = await measured(where)

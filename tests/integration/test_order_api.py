@@ -237,6 +237,7 @@ async def test_what_cannot_be_accepted_is_refused_and_not_stored(
         (basket(cart_id="cart-1"), 422, [""]),
         (basket(currency="eur"), 422, ["/currency"]),
         (basket(hold_seconds=9), 422, ["/hold_seconds"]),
+        (basket(payment_method="Bank Transfer"), 422, ["/payment_method"]),
         (basket(expected_total_minor=-1), 422, ["/expected_total_minor"]),
         (basket(expected_total_minor=2**53), 422, ["/expected_total_minor"]),
         (basket(customer_id=""), 422, ["/customer_id"]),

@@ -55,6 +55,19 @@ async def test_an_order_is_stored_with_its_lines_history_and_event(db: Database)
     assert told.headers["ce_correlationid"] == str(command.order_id)
 
 
+async def test_a_method_of_payment_says_how_long_to_hold(db: Database) -> None:
+    """The hold of the setting is stored with the order, and told to inventory."""
+    policy = handlers.Policy(hold_seconds_by_method={"bank_transfer": 86_400})
+    command = place_order(payment_method="bank_transfer")
+
+    async with db.transaction() as tx:
+        assert await handlers.handle(tx, [message(command)], policy=policy) == []
+
+    [told] = await outbox_events(db)
+    assert told.event.hold_seconds == 86_400
+    assert await rows(db, "SELECT hold_seconds FROM orders") == [(86_400,)]
+
+
 async def test_the_same_sku_on_two_lines_is_one_row_of_the_sum(db: Database) -> None:
     """Two lines of one SKU are added up in the table and in the event."""
     await place(db, place_order(None, ("APPLE", 1), ("APPLE", 4)))

@@ -74,9 +74,10 @@ async def test_many_first_calls_at_once_place_one_order(order_db: Database, body
         basket(customer_id="customer-2"),
         basket(expected_total_minor=200),
         basket(hold_seconds=60),
+        basket(payment_method="card"),
         basket(order_id="0190f5a0-0000-7000-8000-00000000000a"),
     ],
-    ids=["lines", "customer", "total", "hold", "order id"],
+    ids=["lines", "customer", "total", "hold", "method", "order id"],
 )
 async def test_the_same_key_with_another_body_is_refused(shop: Shop, other: dict[str, Any]) -> None:
     """422, before anything else is looked at, and the first answer stays what it is."""

@@ -119,7 +119,10 @@ async def test_loading_a_batch_reads_no_whole_table(db: Database) -> None:
 async def test_saving_a_batch_reads_no_whole_table(db: Database) -> None:
     """Orders are inserted and updated by their keys, and so is what is known of SKUs."""
     priced = quote(place_order(), {"APPLE": Price(100, "EUR", active=True)})
-    orders = [Order.placed(place_order(), priced, fingerprint=b"", cause="test", at=NOW) for _ in range(50)]
+    orders = [
+        Order.placed(place_order(), priced, hold_seconds=None, fingerprint=b"", cause="test", at=NOW)
+        for _ in range(50)
+    ]
     async with db.transaction() as tx:
         explaining: Any = Explaining(tx)
 

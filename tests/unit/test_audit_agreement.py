@@ -31,7 +31,7 @@ def reservation(stock: Stock, reason: str) -> ReservationRow | None:
 def payment(status: PaymentStatus | None) -> PaymentRow | None:
     """Return a payment without attempts."""
     nothing = (None,) * 5
-    return None if status is None else PaymentRow(ID, status, None, None, 0, *nothing, 0, 0, young=False)
+    return None if status is None else PaymentRow(ID, status, None, None, 0, *nothing, 0, 0, 0, young=False)
 
 
 def wrong_about_status(

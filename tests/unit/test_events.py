@@ -189,7 +189,7 @@ def test_unknown_fields_are_passed_over_and_not_sent_on(model: type[Wire]) -> No
 @pytest.mark.parametrize("model", EVERY_MESSAGE, ids=lambda model: model.type)
 def test_every_field_of_an_event_is_required(model: type[Wire]) -> None:
     """A producer that forgets a field, even one that may be null, is refused; only commands have optional ones."""
-    optional = {"lines", "cart_id", "expected_total_minor", "hold_seconds", "reason"}
+    optional = {"lines", "cart_id", "expected_total_minor", "hold_seconds", "payment_method", "reason"}
     fields = json.loads(sample_of(model).model_dump_json())
     required = set(fields) - (optional if model.topic == "order.commands" else set())
 

@@ -1,5 +1,9 @@
 """What does a command to place an order come to?"""
 
+from hashlib import sha256
+from typing import Any
+
+import orjson
 import pytest
 
 from services.order_service.domain.book import Decided, OrderBook
@@ -138,6 +142,7 @@ def test_the_same_command_again_changes_nothing() -> None:
         {"currency": "USD"},
         {"expected_total_minor": 200},
         {"hold_seconds": 60},
+        {"payment_method": "card"},
         {"lines": None, "cart_id": "cart-1"},
     ],
     ids="-".join,
@@ -188,3 +193,47 @@ def test_a_command_for_an_order_of_another_id_opens_its_own() -> None:
     assert isinstance(second, Decided)
     assert first.order.order_id != second.order.order_id
     assert len(book.placed()) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "held"),
+    [
+        ({}, None),
+        ({"payment_method": "bank_transfer"}, 86_400),
+        ({"payment_method": "bank_transfer", "hold_seconds": 60}, 60),
+        ({"payment_method": "barter"}, None),
+    ],
+    ids=["nothing", "a method", "both", "an unknown method"],
+)
+def test_units_are_held_as_long_as_the_method_needs(asked: dict[str, Any], held: int | None) -> None:
+    """What the command itself says comes first; where neither says anything inventory decides."""
+    book = OrderBook({}, PRICES, NOW, hold_seconds_by_method={"card": 600, "bank_transfer": 86_400})
+
+    decided = place(book, place_order(**asked))
+
+    assert isinstance(decided, Decided)
+    assert decided.order.hold_seconds == held
+    (requested,) = [item.event for item in decided.order.emitted]
+    assert isinstance(requested, OrderRequested)
+    assert requested.hold_seconds == held
+
+
+def test_the_same_command_is_the_same_whatever_the_settings_say_by_now() -> None:
+    """A hold that was changed since makes no conflict of a command that is sent again."""
+    command = place_order(payment_method="card")
+    before = OrderBook({}, PRICES, NOW, hold_seconds_by_method={"card": 600})
+    placed = place(before, command)
+    assert isinstance(placed, Decided)
+
+    after = OrderBook({command.order_id: placed.order}, PRICES, NOW, hold_seconds_by_method={"card": 60})
+    again = place(after, command)
+
+    assert isinstance(again, Decided)
+    assert (again.changed, again.order.hold_seconds) == (False, 600)
+
+
+def test_a_command_without_a_method_has_the_digest_it_always_had() -> None:
+    """Orders that were stored before there were methods still know their command."""
+    content = ("customer-1", [("APPLE", 2)], None, "EUR", None, None)
+
+    assert fingerprint_of(place_order()) == sha256(orjson.dumps(content)).digest()

@@ -31,6 +31,7 @@ from shared.events import (
     Minor,
     OrderedLine,
     OrderStatus,
+    PaymentMethod,
     PlaceOrder,
     Text,
 )
@@ -65,6 +66,7 @@ class OrderBody(Body):
     currency: Currency
     expected_total_minor: Minor | None = None
     hold_seconds: HoldSeconds | None = None
+    payment_method: PaymentMethod | None = None
 
     @model_validator(mode="after")
     def _lines_or_cart(self) -> "OrderBody":
@@ -87,6 +89,7 @@ class OrderBody(Body):
             currency=self.currency,
             expected_total_minor=self.expected_total_minor,
             hold_seconds=self.hold_seconds,
+            payment_method=self.payment_method,
         )
 
 

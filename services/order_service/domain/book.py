@@ -70,12 +70,14 @@ class OrderBook:
         *,
         carts: Mapping[str, Cart] | None = None,
         holds: Holds | None = None,
+        hold_seconds_by_method: Mapping[str, int] | None = None,
     ) -> None:
         self.at = at
         self._known = dict(orders)
         self._prices = prices
         self._carts = carts or {}
         self._holds = holds or Holds()
+        self._hold_seconds_by_method = hold_seconds_by_method or {}
         self._placed: list[Order] = []
         self._availability: dict[str, Availability] = {}
 
@@ -103,7 +105,14 @@ class OrderBook:
             return quoted.rejection.refusal()
         if quoted.rejection is None and self._has_too_many_holds(command.customer_id):
             return TooManyHolds()
-        order = Order.placed(command, quoted, fingerprint=fingerprint, cause=cause, at=self.at)
+        order = Order.placed(
+            command,
+            quoted,
+            hold_seconds=self._hold_seconds(command),
+            fingerprint=fingerprint,
+            cause=cause,
+            at=self.at,
+        )
         self._known[order.order_id] = order
         self._placed.append(order)
         if cart is not None and order.holds_cart:
@@ -152,6 +161,12 @@ class OrderBook:
         cart = self._carts.get(order.cart_id)
         if cart is not None and cart.order_id == order.order_id:
             cart.decide(order.cart_outcome)
+
+    def _hold_seconds(self, command: PlaceOrder) -> int | None:
+        """Return how long the units are held: as the command says, as its method needs, or None."""
+        if command.hold_seconds is not None or command.payment_method is None:
+            return command.hold_seconds
+        return self._hold_seconds_by_method.get(command.payment_method)
 
     def _has_too_many_holds(self, customer_id: str) -> bool:
         if not self._holds.customer_max:

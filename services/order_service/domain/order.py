@@ -93,15 +93,26 @@ class Order:
     emitted: list[Emitted] = field(default_factory=list)
 
     @staticmethod
-    def placed(command: PlaceOrder, quote: Quote, *, fingerprint: bytes, cause: str, at: datetime) -> "Order":
-        """Open an order at its quote: REQUESTED, or REJECTED for what speaks against it."""
+    def placed(
+        command: PlaceOrder,
+        quote: Quote,
+        *,
+        hold_seconds: int | None,
+        fingerprint: bytes,
+        cause: str,
+        at: datetime,
+    ) -> "Order":
+        """Open an order at its quote: REQUESTED, or REJECTED for what speaks against it.
+
+        Without `hold_seconds` inventory decides how long its units are held.
+        """
         rejection = quote.rejection
         order = Order(
             order_id=command.order_id,
             customer_id=command.customer_id,
             currency=command.currency,
             total_minor=quote.total_minor,
-            hold_seconds=command.hold_seconds,
+            hold_seconds=hold_seconds,
             fingerprint=fingerprint,
             created_at=at,
             updated_at=at,

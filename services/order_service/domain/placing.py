@@ -62,6 +62,8 @@ class Quote:
 def fingerprint_of(command: PlaceOrder) -> bytes:
     """Return a digest of the command as it was sent: two commands about one order are the same if it is the same."""
     lines = None if command.lines is None else [(line.sku, line.quantity) for line in command.lines]
+    # A method that is not named adds nothing: commands from before there were any keep their digest.
+    method = () if command.payment_method is None else (command.payment_method,)
     content = (
         command.customer_id,
         lines,
@@ -69,6 +71,7 @@ def fingerprint_of(command: PlaceOrder) -> bytes:
         command.currency,
         command.expected_total_minor,
         command.hold_seconds,
+        *method,
     )
     return sha256(orjson.dumps(content)).digest()
 

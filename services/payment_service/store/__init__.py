@@ -30,6 +30,7 @@ from services.payment_service.store.quarantine import (
     count_attempts_to_review,
     insert_resolutions,
     list_attempts_to_review,
+    list_newest_resolutions,
     list_resolutions,
 )
 from services.payment_service.store.refunds import (
@@ -74,6 +75,7 @@ __all__ = [
     "list_attempts",
     "list_attempts_of_orders",
     "list_attempts_to_review",
+    "list_newest_resolutions",
     "list_refunds_of_orders",
     "list_resolutions",
     "list_webhooks",

@@ -58,6 +58,20 @@ async def list_resolutions(tx: Connection, attempt_ids: Sequence[UUID]) -> list[
     return [_read_resolution(row) for row in rows]
 
 
+async def list_newest_resolutions(tx: Connection, attempt_id: UUID | None, limit: int) -> list[Resolution]:
+    """Return what was decided last, about one attempt or about all, the newest first."""
+    rows = await tx.fetch(
+        """
+        SELECT resolution_id, order_id, attempt_id, action, reason, review_reason, decided_by, request_key, refund_id,
+               created_at
+        FROM resolutions WHERE $1::uuid IS NULL OR attempt_id = $1 ORDER BY resolution_id DESC LIMIT $2
+        """,
+        attempt_id,
+        limit,
+    )
+    return [_read_resolution(row) for row in rows]
+
+
 async def insert_resolutions(tx: Connection, resolutions: Sequence[Resolution]) -> None:
     """Keep decisions, for ever."""
     if not resolutions:

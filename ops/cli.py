@@ -100,23 +100,26 @@ async def up(
     ports: Literal["auto", "fixed"] = "fixed",
     services: Annotated[bool, Parameter(negative="--no-services")] = True,
     copies: int = 1,
+    console: Annotated[bool, Parameter(negative="--no-console")] = True,
 ) -> None:
     """Start the whole system on this machine and stay until Ctrl-C.
 
-    Postgres, Kafka, migrations, topics, the sandbox gateway and the three services. When all are ready, one line of
-    JSON on standard output says where everything is.
+    Postgres, Kafka, migrations, topics, the sandbox gateway, the three services and the operators' console. When all
+    are ready, one line of JSON on standard output says where everything is.
 
     Args:
         data_dir: where everything is kept; a later start on it finds it again.
         ports: documented ports, or free ones, chosen once and kept.
         services: whether to start the services, or only what they stand on.
         copies: processes of each service.
+        console: whether to start the operators' console; it needs the services.
     """
     await run_up(
         data_dir,
         ports=ports,
         services=services,
         copies=copies,
+        console=console,
         on_ready=_announce,
     )
 

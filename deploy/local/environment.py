@@ -11,13 +11,19 @@ from pathlib import Path
 from deploy.local.postgres import SERVICES
 from deploy.local.sandbox.settings import Settings as SandboxSettings
 from shared.errors import Misconfigured
-from shared.settings import NOT_OF_A_SERVICE, PREFIX, ServiceSettings, load, names_of
+from shared.settings import NOT_OF_A_SERVICE, PREFIX, KafkaConnection, ServiceSettings, load, names_of
 
 _FILE = "_FILE"
 _OF_ONE_PROCESS = {
     "HOLDFAST_DATABASE_DSN": "HOLDFAST_ORDER_DATABASE_DSN, _INVENTORY_ and _PAYMENT_",
     "HOLDFAST_HTTP_PORT": "--ports",
     "HOLDFAST_OPERATOR_HTTP_PORT": "--ports",
+}
+#: What the operators' console takes from the caller; it stands above this package, which therefore cannot ask it.
+_OF_THE_CONSOLE = names_of(KafkaConnection) | {
+    "HOLDFAST_HOLD_SECONDS",
+    "HOLDFAST_HOLD_GRACE_SECONDS",
+    "HOLDFAST_LOG_LEVEL",
 }
 _DSNS = {service: f"HOLDFAST_{service.upper()}_DATABASE_DSN" for service in SERVICES}
 
@@ -42,6 +48,7 @@ class Caller:
         self._names["sandbox"] = frozenset(
             field.alias or "" for field in SandboxSettings.model_fields.values()
         )
+        self._names["console"] = _OF_THE_CONSOLE
         problems = [problem for name in sorted(self._given) if (problem := self._problem_with(name))]
         if problems:
             raise Misconfigured("\n".join(problems))

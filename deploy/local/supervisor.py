@@ -57,6 +57,7 @@ class Supervisor:
         #: Called whenever a part runs again, with another process id than before.
         self.on_return: Callable[[], None] | None = None
         self._groups: list[Sequence[Part]] = []
+        self._aside: list[Part] = []
         self._watchers: list[asyncio.Task[None]] = []
 
     async def start(self, *parts: Part) -> None:
@@ -75,6 +76,17 @@ class Supervisor:
             asyncio.create_task(self._watch(part), name=f"watch {part.name}") for part in parts
         ]
 
+    def start_aside(self, part: Part) -> asyncio.Event:
+        """Start a part that no other needs and keep it running; that it does not start holds nobody up.
+
+        Returns:
+            What is set as soon as its first start has succeeded or failed.
+        """
+        tried = asyncio.Event()
+        self._aside.append(part)
+        self._watchers.append(asyncio.create_task(self._keep_aside(part, tried), name=f"watch {part.name}"))
+        return tried
+
     async def watch(self) -> None:
         """Keep everything running for ever; ends only by cancellation, or by a fault of our own."""
         await asyncio.gather(*self._watchers)
@@ -84,8 +96,10 @@ class Supervisor:
         await _cancel(self._watchers)
         self._watchers.clear()
         failures: list[BaseException] = []
-        while self._groups:
-            group = self._groups.pop()
+        groups = [*self._groups, *([self._aside] if self._aside else [])]
+        self._groups, self._aside = [], []
+        while groups:
+            group = groups.pop()
             self._say(f"stopping {', '.join(part.name for part in group)}")
             results = await asyncio.gather(*(part.stop() for part in group), return_exceptions=True)
             failures += [result for result in results if isinstance(result, BaseException)]
@@ -94,12 +108,24 @@ class Supervisor:
 
     def pids(self) -> dict[str, int | None]:
         """Return the process id of each part."""
-        return {part.name: part.pid for group in self._groups for part in group}
+        return {part.name: part.pid for group in [*self._groups, self._aside] for part in group}
 
     async def _start(self, part: Part) -> None:
         began = time.monotonic()
         await part.start()
         self._say(f"{part.name} is ready ({time.monotonic() - began:.1f} s)")
+
+    async def _keep_aside(self, part: Part, tried: asyncio.Event) -> None:
+        try:
+            await self._start(part)
+        except (HoldfastError, OSError, TimeoutError) as error:
+            tried.set()
+            await self._bring_back(part, f"did not start ({error})", _PAUSE_SECONDS_MIN)
+        else:
+            tried.set()
+            if self.on_return is not None:
+                self.on_return()
+        await self._watch(part)
 
     async def _watch(self, part: Part) -> None:
         pause_seconds = _PAUSE_SECONDS_MIN

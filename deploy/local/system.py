@@ -1,14 +1,14 @@
 """Start here: what does `holdfast up` consist of, and in which order does it start?
 
-Postgres and Kafka together, then migrations and topics, then the sandbox gateway and the services together; stopped the
-other way round.
+Postgres and Kafka together, then migrations and topics, then the sandbox gateway and the services together, and beside
+them the operators' console, without which everything else works as well; stopped the other way round.
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from deploy.local.environment import Caller, module_of
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.kept import kept_secrets, new_token, new_webhook_secret
 from deploy.local.migrations import migrate_all
-from deploy.local.ports import HOST, choose_ports
+from deploy.local.ports import HOST, choose_ports, is_free
 from deploy.local.postgres import SERVICES, EmbeddedPostgres
 from deploy.local.process import end_leftover
 from deploy.local.progress import Progress
@@ -37,6 +37,9 @@ _FIXED_PORTS = {
     "sandbox": 8004,
     "kafka": 9092,
 }
+_CONSOLE_PORT = 8005
+#: How long the ready line waits for the console beyond all that it needs.
+_CONSOLE_SECONDS_MAX = 5.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PID_FILES = ("postgres/*.pid", "kafka/*.pid", "run/*.pid")
 
@@ -53,6 +56,7 @@ async def run_up(
     ports: Literal["auto", "fixed"],
     services: bool,
     copies: int = 1,
+    console: bool = False,
     on_ready: Callable[[ReadyLine], None],
     prepare: Prepare = migrate_and_create_topics,
     environment: Mapping[str, str] | None = None,
@@ -64,6 +68,7 @@ async def run_up(
         ports: `fixed` ones as documented, or `auto`: free ones, chosen once and kept.
         services: whether to start the three services, or only what they need.
         copies: how many processes of each service; those after the first get ports of their own.
+        console: whether to start the operators' console beside the services.
         on_ready: called once, when everything is ready.
         prepare: makes the stores fit for the services.
         environment: settings for the parts, instead of the process's own.
@@ -78,7 +83,13 @@ async def run_up(
         async def run() -> None:
             await _end_leftovers(data_dir, progress)
             system = _System(
-                data_dir, caller, supervisor, progress, fixed_ports=ports == "fixed", copies=copies
+                data_dir,
+                caller,
+                supervisor,
+                progress,
+                fixed_ports=ports == "fixed",
+                copies=copies,
+                console=console and services,
             )
             await system.start(services=services, prepare=prepare, on_ready=on_ready)
             await supervisor.watch()
@@ -103,6 +114,7 @@ class _System:
         *,
         fixed_ports: bool,
         copies: int,
+        console: bool,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._caller = caller
@@ -114,12 +126,23 @@ class _System:
             for service in SERVICES
             for name in [f"{service}_service" if copy == 1 else f"{service}_service_{copy}"]
         }
+        self._has_console = console
         names = ["postgres", "kafka", "kafka_controller", "sandbox", *self._processes]
+        names += ["console"] if console else []
         kept_in = self._data_dir / "ports.json"
-        self._ports = choose_ports(names, fixed=_FIXED_PORTS if fixed_ports else {}, kept_in=kept_in)
+        self._ports = choose_ports(names, fixed=self._fixed(wanted=fixed_ports), kept_in=kept_in)
         self._keys = _keys(self._data_dir, caller)
         self._databases = caller.databases()
         self._bootstrap_servers = caller.value("HOLDFAST_KAFKA_BOOTSTRAP_SERVERS")
+
+    def _fixed(self, *, wanted: bool) -> Mapping[str, int]:
+        """Return the ports that are documented; no shop is kept from running by who has taken the console's."""
+        if not wanted:
+            return {}
+        if not self._has_console or is_free(_CONSOLE_PORT):
+            return {**_FIXED_PORTS, "console": _CONSOLE_PORT}
+        self._progress.say(f"port {_CONSOLE_PORT} is taken by another program: the console gets another one")
+        return _FIXED_PORTS
 
     async def start(
         self,
@@ -136,7 +159,10 @@ class _System:
         parts: list[Part] = [self._sandbox()]
         if services:
             parts += [self._service(name, databases, bootstrap_servers) for name in self._processes]
+        tried = self._start_console(databases, bootstrap_servers)
         await self._supervisor.start(*parts)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(tried.wait(), _CONSOLE_SECONDS_MAX)
         line = self._ready_line(databases, bootstrap_servers)
         ready.save(line)
         self._supervisor.on_return = lambda: ready.save(self._ready_line(databases, bootstrap_servers))
@@ -194,6 +220,23 @@ class _System:
             }
         return self._web_part(name, module_of(service), service, decided)
 
+    def _start_console(self, databases: Mapping[str, str], bootstrap_servers: str) -> asyncio.Event:
+        """Start the operators' console, if it is wanted; return what says that it was tried."""
+        if not self._has_console:
+            nothing = asyncio.Event()
+            nothing.set()
+            return nothing
+        decided = {
+            **{f"HOLDFAST_{service.upper()}_DATABASE_DSN": dsn for service, dsn in databases.items()},
+            "HOLDFAST_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "HOLDFAST_PAYMENT_URL": self._url("payment_service"),
+            "HOLDFAST_HTTP_HOST": self._host,
+            "HOLDFAST_HTTP_PORT": str(self._ports["console"]),
+            "HOLDFAST_OPERATOR_TOKEN": self._keys["operator_token"],
+            "HOLDFAST_DATA_DIR": str(self._data_dir),
+        }
+        return self._supervisor.start_aside(self._web_part("console", "ops.console", "console", decided))
+
     def _web_part(self, name: str, module: str, process: str, decided: Mapping[str, str]) -> WebPart:
         environment = self._caller.environment_of(process, decided)
         run_dir = self._data_dir / "run"
@@ -209,7 +252,7 @@ class _System:
             inventory_url=self._url("inventory_service"),
             payment_url=self._url("payment_service"),
             gateway_url=self._url("sandbox"),
-            console_url=None,
+            console_url=self._url("console") if self._has_console else None,
             kafka_bootstrap_servers=bootstrap_servers,
             postgres=dict(databases),
             tokens={"storefront": self._keys["storefront_token"], "operator": self._keys["operator_token"]},

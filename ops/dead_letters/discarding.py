@@ -30,7 +30,7 @@ class Discarded:
         }
 
 
-async def discard(place: Place, plan: Plan, *, reason: str) -> list[Discarded]:
+async def discard(place: Place, plan: Plan, *, reason: str, who: str | None = None) -> list[Discarded]:
     """Lay the letters of a plan aside: `dlq list` no longer shows them as waiting, and `redrive` leaves them out.
 
     Raises:
@@ -51,6 +51,7 @@ async def discard(place: Place, plan: Plan, *, reason: str) -> list[Discarded]:
                 },
                 counts={"letters": len(letters)},
                 reason=reason,
+                who=who,
             )
         results.append(Discarded(topic, action_id, len(letters)))
     return results

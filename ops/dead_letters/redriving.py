@@ -67,8 +67,10 @@ def outgoing(letter: Letter) -> Outgoing:
     return Outgoing(letter.topic.origin, letter.key, letter.value, [*kept, *ours])
 
 
-async def redrive(place: Place, plan: Plan, *, reason: str | None = None) -> list[Redriven]:
-    """Send the letters of a plan again, one dead-letter topic after the other, and keep who did it.
+async def redrive(
+    place: Place, plan: Plan, *, reason: str | None = None, who: str | None = None
+) -> list[Redriven]:
+    """Send the letters of a plan again, one dead-letter topic after the other, and keep who did it (the operator).
 
     Raises:
         Unavailable: Kafka or a database does not answer; what was sent until then is kept with the action, and the rest
@@ -91,6 +93,7 @@ async def redrive(place: Place, plan: Plan, *, reason: str | None = None) -> lis
                 details=details,
                 counts={"letters": len(letters)},
                 reason=reason,
+                who=who,
             )
             sending = _Sending(letters)
             try:

@@ -69,8 +69,10 @@ async def plan_retry(
     return plan
 
 
-async def retry(place: Place, plan: RetryPlan, *, reason: str | None = None) -> Retried:
-    """Have the deliveries of a plan judged again, and keep who asked for it.
+async def retry(
+    place: Place, plan: RetryPlan, *, reason: str | None = None, who: str | None = None
+) -> Retried:
+    """Have the deliveries of a plan judged again, and keep who asked for it (the operator).
 
     Raises:
         Unavailable: the payment service's database does not answer.
@@ -84,6 +86,7 @@ async def retry(place: Place, plan: RetryPlan, *, reason: str | None = None) -> 
             details={"filters": plan.filters.as_dict(), "webhook_ids": released},
             counts={"deliveries": len(released)},
             reason=reason,
+            who=who,
         )
     return Retried(action_id, [delivery for delivery in plan.deliveries if delivery.id in {*released}])
 

@@ -260,7 +260,18 @@ class Up:
 
     def __init__(self, data_dir: Path, options: Sequence[str], settings: Mapping[str, str]) -> None:
         self.log_file = data_dir.with_suffix(".log")
-        self._command = [str(HOLDFAST), "up", "--ports", "auto", "--data-dir", str(data_dir), *options]
+        # A process less to start, where nobody looks at it.
+        console = [] if "--console" in options else ["--no-console"]
+        self._command = [
+            str(HOLDFAST),
+            "up",
+            "--ports",
+            "auto",
+            "--data-dir",
+            str(data_dir),
+            *console,
+            *options,
+        ]
         self._environment = {**os.environ, **settings}
         self._process: asyncio.subprocess.Process | None = None
 

@@ -127,6 +127,46 @@ async def test_a_part_that_does_not_start_stops_the_start(supervisor: Supervisor
     assert notes == ["start store", "stop service", "stop store"]
 
 
+async def test_a_part_aside_holds_nobody_up(
+    supervisor: Supervisor, said: list[str], in_no_time: None
+) -> None:
+    """One that does not start is tried again until it does, while the others run."""
+    notes: list[str] = []
+    aside, service = ScriptedPart("console", notes), ScriptedPart("service", notes)
+    aside.starts_well = False
+
+    tried = supervisor.start_aside(aside)
+    await supervisor.start(service)
+    await asyncio.wait_for(tried.wait(), 5)
+    before = notes[:]
+    aside.starts_well = True
+    await eventually(lambda: times_ready(said, "console") == 1)
+
+    assert "start service" in before
+    assert "start console" not in before
+    assert any("console did not start (console is broken)" in line for line in said)
+
+
+async def test_a_part_aside_comes_back_and_is_stopped_first(
+    supervisor: Supervisor, said: list[str], in_no_time: None
+) -> None:
+    """It is watched like every other part, those who keep its process id are told, and nothing needs it longer."""
+    notes: list[str] = []
+    aside, told = ScriptedPart("console", notes), []
+    supervisor.on_return = lambda: told.append("again")
+    supervisor.start_aside(aside)
+    await supervisor.start(ScriptedPart("service", notes))
+    await eventually(lambda: times_ready(said, "console") == 1)
+
+    aside.died.set()
+    await eventually(lambda: times_ready(said, "console") >= 2)
+    await eventually(lambda: len(told) >= 2)
+    await supervisor.stop()
+
+    assert supervisor.pids() == {}
+    assert notes[-2:] == ["stop console", "stop service"]
+
+
 async def test_pauses_grow_up_to_a_limit(supervisor: Supervisor, said: list[str], in_no_time: None) -> None:
     """A part that keeps failing is started again after 0.2, 0.4, 0.8… and never more than 10 seconds (here, ms)."""
     part = ScriptedPart("service", [])

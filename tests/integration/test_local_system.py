@@ -21,7 +21,10 @@ from deploy.local.postgres import SERVICES, EmbeddedPostgres
 from deploy.local.ready import ReadyLine
 from deploy.local.supervisor import DataDirInUse
 from deploy.local.system import run_up
+from ops.console.settings import Settings as ConsoleSettings
+from ops.place import HoldTimes
 from shared.errors import Misconfigured
+from shared.settings import NOT_OF_A_SERVICE, KafkaConnection, names_of, of_services
 from tests.waiting import eventually
 
 KEYS_OF_THE_CONTRACT = {
@@ -222,6 +225,39 @@ def test_a_setting_reaches_only_the_services_that_know_it() -> None:
     assert inventory["HOLDFAST_HOLD_GRACE_SECONDS"] == "7"
     assert order["HOLDFAST_LOG_LEVEL"] == inventory["HOLDFAST_LOG_LEVEL"] == "DEBUG"
     assert order["PATH"] == "/bin"
+
+
+def test_the_console_gets_what_it_knows_and_no_keys_of_gateways() -> None:
+    """Its names are written down beside `up`, which may not ask it: they are those of its own settings."""
+    own = names_of(ConsoleSettings) | names_of(HoldTimes)
+    caller = Caller(
+        {
+            "HOLDFAST_KAFKA_SECURITY_PROTOCOL": "SSL",
+            "HOLDFAST_HOLD_SECONDS": "7",
+            "HOLDFAST_LOG_LEVEL": "DEBUG",
+            "HOLDFAST_STRIPE_SECRET_KEY": "sk_test_secret",
+            "HOLDFAST_STOREFRONT_TOKEN": "s" * 16,
+        }
+    )
+
+    console = caller.environment_of("console", {"HOLDFAST_OPERATOR_TOKEN": "o" * 16})
+
+    given = {name for name in console if name.startswith("HOLDFAST_")}
+    assert given <= own
+    assert given == {
+        "HOLDFAST_KAFKA_SECURITY_PROTOCOL",
+        "HOLDFAST_HOLD_SECONDS",
+        "HOLDFAST_LOG_LEVEL",
+        "HOLDFAST_OPERATOR_TOKEN",
+    }
+    assert names_of(KafkaConnection) <= own
+
+
+def test_the_names_of_the_console_disturb_nobody() -> None:
+    """One environment may hold the settings of all: a service passes over those of the console."""
+    known = NOT_OF_A_SERVICE | frozenset().union(*of_services().values())
+
+    assert names_of(ConsoleSettings) <= known
 
 
 def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:

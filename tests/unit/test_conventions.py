@@ -29,6 +29,7 @@ SQL_HOMES = (
     "ops/audit/*.py",
     "ops/lag.py",
     "ops/actions.py",
+    "ops/console/store.py",
     "ops/dead_letters/store.py",
     "ops/reconcile/store.py",
     "ops/repair/store.py",

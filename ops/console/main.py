@@ -28,12 +28,13 @@ from ops.console.pages.stock import StockPages
 from ops.console.pages.webhooks import WebhookPages
 from ops.console.rendering import Renderer
 from ops.console.settings import BODY_BYTES_MAX, CONNECTIONS_MAX, SESSION_SECONDS, Settings
+from shared.access import Access
 from shared.admission import listen
 from shared.errors import Misconfigured
 from shared.health import Health
 from shared.logging import configure, get_logger
 from shared.settings import load
-from shared.web import Access, make_app
+from shared.web import make_app, public
 
 _SERVICE = "console"
 _OPENAPI: dict[str, Any] = {
@@ -102,7 +103,11 @@ def _application(
 ) -> web.Application:
     sessions, renderer = Sessions(settings.operator_token, seconds=SESSION_SECONDS), Renderer()
     app = make_app(
-        routes(desk, gatherer, live, renderer, sessions),
+        # The frame knows its callers by their sessions, before any route.
+        [
+            web.RouteDef(route.method, route.path, public(route.handler), route.kwargs)
+            for route in routes(desk, gatherer, live, renderer, sessions)
+        ],
         access=Access(storefront=settings.operator_token, operator=settings.operator_token),
         health=health,
         database=desk.databases.of("order"),

@@ -220,7 +220,8 @@ def _payment_row(payment: Payment) -> PaymentRow:
         None,
         len(settled),
         0,
-        False,
+        0,
+        young=False,
     )
 
 

@@ -35,7 +35,14 @@ def facts(emitted: Sequence[Emitted], kind: type) -> list[tuple[int, object]]:
 def refused() -> Order:
     """An order that the catalog refuses as it is placed."""
     command = order_building.place_order(ID, ("UNKNOWN", 1))
-    return Order.placed(command, quote(command, {}), fingerprint=fingerprint_of(command), cause="c", at=NOW)
+    return Order.placed(
+        command,
+        quote(command, {}),
+        hold_seconds=None,
+        fingerprint=fingerprint_of(command),
+        cause="c",
+        at=NOW,
+    )
 
 
 def cancelled(*before: StockFact | PaymentFact) -> Order:

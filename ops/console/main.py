@@ -28,12 +28,13 @@ from ops.console.pages.stock import StockPages
 from ops.console.pages.webhooks import WebhookPages
 from ops.console.rendering import Renderer
 from ops.console.settings import BODY_BYTES_MAX, CONNECTIONS_MAX, SESSION_SECONDS, Settings
+from shared.access import Access
 from shared.admission import listen
 from shared.errors import Misconfigured
 from shared.health import Health
 from shared.logging import configure, get_logger
 from shared.settings import load
-from shared.web import Access, make_app
+from shared.web import make_app
 
 _SERVICE = "console"
 _OPENAPI: dict[str, Any] = {

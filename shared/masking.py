@@ -29,9 +29,9 @@ _CARD_NAME = re.compile(r"card[-_]?(number|no|pan)$|^pan$|^number$|account[-_]?n
 #: 13 to 19 digits, perhaps in groups, that stand alone; the numbers of cards begin with 2 to 6. No UUID fits.
 #: An escaped line break before it, as in the `repr` of what somebody sent, is no letter.
 _DIGITS = re.compile(r"(?:(?<![0-9A-Za-z])|(?<=\\[nrt]))[2-6](?:[ -]?[0-9]){12,18}(?!-?[0-9A-Za-z])")
-#: Secrets that are known by how they begin.
+#: Secrets that are known by how they begin: webhook secrets, gateways' keys, our API keys, JWTs, and whole headers.
 _SECRET_TEXT = re.compile(
-    r"\b(whsec_|sk_live_|sk_test_|rk_live_|rk_test_|Bearer |Basic )[A-Za-z0-9+/=_.~-]{4,}"
+    r"\b(whsec_|sk_live_|sk_test_|rk_live_|rk_test_|hfk_|eyJ|Bearer |Basic )[A-Za-z0-9+/=_.~-]{4,}"
 )
 #: `"password": "…"` in what is nearly JSON.
 _PAIR = re.compile(r"""(["'](?P<name>[\w-]{1,64})["']\s*:\s*)(["'])(?P<value>.*?)(?<!\\)\3""")

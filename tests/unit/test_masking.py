@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from services.payment_service.settings import Settings
 from shared import masking
+from shared.access import Scope, new_key
 from shared.envelope import Headers
 from shared.errors import Fault, Invalid
 from shared.ids import new_id
@@ -21,6 +22,7 @@ from shared.masking import keep_secret, mask_text, password_of, secrets_of
 from shared.outbox import DeadLetter
 from shared.settings import load
 from shared.web import problem
+from tests.issuer_building import claims_of, ec_key, sign
 
 CARD = "4111111111111111"
 SECRET = "planted-secret-of-this-process"
@@ -50,6 +52,18 @@ def test_what_a_process_keeps_secret_is_hidden_whatever_it_looks_like() -> None:
     keep_secret([SECRET, f"{SECRET}-and-more", "tea"])
 
     assert mask_text(f"got {SECRET}-and-more, {SECRET} and tea") == "got ***, *** and tea"
+
+
+def test_what_callers_show_at_the_door_is_hidden() -> None:
+    """API keys and JWTs are known by how they begin, wherever they stand."""
+    key = new_key("web-shop", Scope.STOREFRONT).key
+    token = sign(claims_of("c-7"), ec_key("key-1"))
+
+    for text in (f"got {key}!", f"got {token}!", f"/orders?token={token}", f"['{key}']"):
+        shown = mask_text(text)
+        assert key.removeprefix("hfk_") not in shown
+        assert not any(part in shown for part in token.split("."))
+    assert mask_text("keyJ is a word, and so is hfk_") == "keyJ is a word, and so is hfk_"
 
 
 def test_every_secret_of_the_settings_is_kept() -> None:
@@ -86,7 +100,9 @@ def test_a_card_is_found_where_it_stands_alone(text: str) -> None:
     assert "1111111" not in re.sub(r"[\s-]", "", mask_text(text))
 
 
-@pytest.mark.parametrize("text", [str(new_id()), "4111111111111112", "2026-11-27T21:00:00.123456Z"])
+@pytest.mark.parametrize(
+    "text", ["01a21f03-d47f-7613-b58a-aa149010a793", "4111111111111112", "2026-11-27T21:00:00.123456Z"]
+)
 def test_what_is_no_card_is_left_alone(text: str) -> None:
     """Ids, numbers without the check digit and times are what logs are read for."""
     assert mask_text(text) == text

@@ -86,7 +86,11 @@ def test_a_card_is_found_where_it_stands_alone(text: str) -> None:
     assert "1111111" not in re.sub(r"[\s-]", "", mask_text(text))
 
 
-@pytest.mark.parametrize("text", [str(new_id()), "4111111111111112", "2026-11-27T21:00:00.123456Z"])
+@pytest.mark.parametrize(
+    "text",
+    [str(new_id()), "4111111111111112", "2026-11-27T21:00:00.123456Z"],
+    ids=["an id", "no card", "a time"],
+)
 def test_what_is_no_card_is_left_alone(text: str) -> None:
     """Ids, numbers without the check digit and times are what logs are read for."""
     assert mask_text(text) == text

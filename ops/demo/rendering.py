@@ -16,7 +16,7 @@ from ops.demo.summary import DemoSummary, show_money
 from shared.events import OrderStatus
 
 _LINES_SHOWN = 20
-_DOUBLES = "All gateways are doubles on this machine: no real one was called, and no money was moved."
+_DOUBLES = "All of them are doubles on this machine: no real gateway was called, no money moved."
 
 #: What a shop calls the statuses, and in which order it wants to hear of them.
 _ENDS: Final[Mapping[str, str]] = {
@@ -45,7 +45,7 @@ def render_summary(summary: DemoSummary, console: Console) -> None:
     console.print(_money(summary), highlight=False)
     console.print(_DOUBLES, style="dim", highlight=False)
     for name, why in summary.left_out.items():
-        console.print(f"Without {name.title()}: {why}.", style="yellow", highlight=False)
+        console.print(f"Without {name.title()}: {why}.", style="yellow", highlight=False, markup=False)
     console.print()
     console.print(_heading("In short"))
     console.print(_facts(summary), highlight=False)
@@ -106,10 +106,10 @@ def _money(summary: DemoSummary) -> Table:
 
 
 def _numbers(*names: str) -> Table:
-    """Return a table of names and numbers, none of which is ever cut."""
+    """Return a table of names and numbers, each on one line."""
     table = Table(*names, box=None, pad_edge=False, header_style="dim")
     for column in table.columns:
-        column.no_wrap, column.overflow = True, "ignore"
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     return table

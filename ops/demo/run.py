@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ async def _hold_a_day(
             units_sold=await _ask(day, shop.units_sold(), units_before) - units_before,
             money=await _ask(day, _money(banks), {}),
             webhook_verdicts=await _ask(day, shop.webhook_verdicts(), verdicts_before) - verdicts_before,
+            found_by_asking=await _ask(day, shop.found_by_asking(), Counter()),
             problems=day.problems,
             ended_at=day.ended_at or time.perf_counter(),
             audit=report,

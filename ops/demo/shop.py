@@ -11,6 +11,7 @@ from uuid import UUID
 
 import aiohttp
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.baskets import QUANTITY_MAX
 from deploy.local.ready import ReadyLine
@@ -28,6 +29,7 @@ _PAGE_ROWS = 1_000
 _REQUEST_SECONDS_MAX = 30.0
 _TRY_SECONDS_MAX = 120.0
 _LOOK_AGAIN_SECONDS = 0.2
+_RECONCILED = "holdfast_reconciled_total"
 _LIVE = {"PENDING", "UNKNOWN", "AUTHORIZED"}
 _BACKOFF = Backoff(seconds_min=0.05, seconds_max=1.0)
 
@@ -88,6 +90,23 @@ class Shop:
         """Return how many deliveries of each gateway's webhooks got each verdict (None: not judged yet)."""
         rows = self._list(f"{self._system.payment_url}/webhooks")
         return Counter([(row["gateway"], row["verdict"]) async for row in rows])
+
+    async def found_by_asking(self) -> Counter[str]:
+        """Return of how many payments at each gateway the service learned by asking, by its own metrics.
+
+        They begin anew when the service is started again.
+        """
+        url = f"{self._system.payment_url}/metrics"
+        try:
+            async with self._session.get(url) as answer:
+                families = list(text_string_to_metric_families(await answer.text()))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Refused(f"GET {url}: {error!r}") from error
+        found = Counter[str]()
+        for sample in (sample for family in families for sample in family.samples):
+            if sample.name == _RECONCILED and sample.labels["outcome"] == "repaired":
+                found[sample.labels["gateway"]] += int(sample.value)
+        return found
 
     async def decide(self, order_id: UUID, attempt_id: UUID, action: Literal["accept", "refund"]) -> None:
         """Decide about money that came otherwise than asked for."""

@@ -20,7 +20,11 @@ _MINOR_PER_UNIT = 100
 
 @dataclass(frozen=True, slots=True)
 class AtGateway:
-    """What happened at one gateway: amounts are in minor units, `webhooks` counts deliveries by verdict."""
+    """What happened at one gateway: amounts are in minor units, `webhooks` counts deliveries by verdict.
+
+    `found_by_asking` is of how many payments the payment service says to have learned without a webhook: those whose
+    webhooks were lost, and those that it called back.
+    """
 
     currency: str
     orders: int
@@ -28,6 +32,7 @@ class AtGateway:
     taken_minor: int
     given_back_minor: int
     webhooks: dict[str, int]
+    found_by_asking: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +151,7 @@ class Observed:
     units_sold: int
     money: Mapping[GatewayName, Money]
     webhook_verdicts: Mapping[tuple[str, str | None], int]
+    found_by_asking: Mapping[str, int]
     ended_at: float
     audit: AuditReport
 
@@ -197,6 +203,7 @@ def _at_gateway(name: GatewayName, observed: Observed) -> AtGateway:
         taken_minor=money.taken_minor,
         given_back_minor=money.given_back_minor,
         webhooks=dict(sorted(webhooks.items())),
+        found_by_asking=observed.found_by_asking.get(name, 0),
     )
 
 

@@ -43,6 +43,7 @@ async def test_real_baskets_all_end_and_the_audit_is_clean() -> None:
     for at in summary["gateways"].values():
         assert at["taken_minor"] > at["given_back_minor"] > 0
         assert at["webhooks"]["duplicate"] > 0
+        assert at["found_by_asking"] >= 1
         assert set(at["by_status"]) == set(summary["by_status"])
     mended = summary["mended"]
     assert mended["found_by_reconciliation"] == mended["webhooks_lost"] == 3

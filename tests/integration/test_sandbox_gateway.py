@@ -92,6 +92,21 @@ async def test_one_webhook_is_sent_many_times_at_once(client: Client) -> None:
     assert len(deliveries) == 20
 
 
+async def test_a_lost_webhook_is_never_sent(client: Client) -> None:
+    """`times` 0 takes the money and tells nobody: only whoever asks learns of it."""
+    lost, told = await client.create("lost"), await client.create("told")
+
+    settled = await client.settle(lost, times=0)
+    await client.settle(told)
+
+    (delivery,) = await client.receiver.received(1)
+    await client.everything_delivered()
+    assert delivery["data"]["payment_id"] == told["payment_id"]
+    assert len(client.receiver.deliveries) == 1
+    assert settled["status"] == (await client.get(lost))["status"] == "succeeded"
+    assert (await client.get(lost))["captured_minor"] == lost["amount_minor"]
+
+
 async def test_a_webhook_is_repeated_until_it_is_accepted(client: Client) -> None:
     """Whatever is not 2xx is tried again with the same id and bytes, and each try has the time of its sending."""
     refusals = iter([302, 400, 500])

@@ -48,6 +48,7 @@ def observed() -> Observed:
             ("sandbox", "duplicate"): 4,
             ("sandbox", "regressive"): 1,
         },
+        found_by_asking={"sandbox": 1},
         ended_at=20.0,
         audit=CLEAN,
     )
@@ -182,13 +183,13 @@ def test_a_gateway_that_could_not_take_part_is_named() -> None:
     text = StringIO()
 
     said = summarize(
-        real, Plan(ORDERS, {}, frozenset()), observed(), left_out={"stripe": "its package is missing"}
+        real, Plan(ORDERS, {}, frozenset()), observed(), left_out={"stripe": "install holdfast[stripe]"}
     )
     render_summary(said, Console(file=text, width=160))
 
     assert said.ok
-    assert said.as_dict()["gateways_left_out"] == {"stripe": "its package is missing"}
-    assert "Without Stripe: its package is missing." in text.getvalue()
+    assert said.as_dict()["gateways_left_out"] == {"stripe": "install holdfast[stripe]"}
+    assert "Without Stripe: install holdfast[stripe]." in text.getvalue()
 
 
 def test_a_finding_of_the_audit_fails_the_demo() -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cyclopts import App
 from rich.console import Console
 
 from ops.cli import app
+from shared.errors import Misconfigured
 
 #: What has no table that could be JSON instead: `up` always prints one line of JSON, a completion is a script.
 WITHOUT_JSON = {"up", "completion"}
@@ -94,6 +96,44 @@ def test_what_is_written_wrongly_is_answered_with_what_there_is(
         app(words, console=Console(width=200), error_console=Console(width=200), result_action="return_value")
 
     assert said in "".join(capsys.readouterr())
+
+
+_ID = "0198c0de-0000-7000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["lag"],
+        ["topics"],
+        ["migrate"],
+        ["audit"],
+        ["audit", "--explain", _ID],
+        ["timeline", _ID],
+        ["reconcile"],
+        ["replay", "--topic", "order.events"],
+        ["dlq", "list"],
+        ["dlq", "show", "order.events", "0", "0"],
+        ["dlq", "redrive", "order.events"],
+        ["dlq", "discard", "order.events", "--reason", "a test"],
+        ["webhooks", "list"],
+        ["webhooks", "show", "1"],
+        ["webhooks", "retry", "1"],
+    ],
+    ids=" ".join,
+)
+def test_where_no_system_is_found_the_way_on_is_said(words: list[str], tmp_path: Path) -> None:
+    """Whatever an operator asks, the error names `holdfast up`, --data-dir and the settings."""
+    with pytest.raises(Misconfigured) as told:
+        app([*words, "--data-dir", str(tmp_path)], exit_on_error=False, result_action="return_value")
+
+    for way in (
+        "holdfast up",
+        "--data-dir",
+        "HOLDFAST_ORDER_DATABASE_DSN",
+        "HOLDFAST_KAFKA_BOOTSTRAP_SERVERS",
+    ):
+        assert way in told.value.detail
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -4,7 +4,7 @@ It keeps the truth about the money: what it captured and what it gave back, what
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal, Self
 from uuid import UUID
@@ -13,6 +13,7 @@ from services.payment_service.domain.answers import Created, Declined, Refunded,
 from services.payment_service.domain.attempts import Attempt, AttemptStatus, Notice
 from services.payment_service.domain.refunds import Refund
 from services.payment_service.gateways.sandbox import Sandbox, SandboxOptions
+from shared.ids import new_id
 from tests.integration.payment_harness import SECRET, webhook_body
 
 Fate = Literal["success", "failure", "expiry", "wrong amount", "wrong currency"]
@@ -20,6 +21,7 @@ Fate = Literal["success", "failure", "expiry", "wrong amount", "wrong currency"]
 Conduct = Literal["right", "deaf", "mute", "refusing", "slow"]
 Behaviour = Callable[[str, UUID], Conduct]
 
+_BY_HAND = "hand-"
 _ENDS: Mapping[Fate, tuple[AttemptStatus, str]] = {
     "success": (AttemptStatus.SUCCEEDED, "succeeded"),
     "wrong amount": (AttemptStatus.SUCCEEDED, "succeeded"),
@@ -74,6 +76,17 @@ class Taken:
             amount_minor=self.amount_minor,
             currency=self.currency,
             is_final=self.is_final and self.status is AttemptStatus.CANCELLED,
+        )
+
+    def give_all_back_by_hand(self) -> None:
+        """Have somebody give back on the gateway's own pages what is kept, and note the webhook that tells of it."""
+        refund_id, amount_minor = new_id(), self.kept_minor
+        self.refunds[refund_id] = amount_minor
+        name = f"{_BY_HAND}{refund_id}"
+        self.told.append(
+            webhook_body(
+                self.attempt, "refunded", refund_id=name, amount_minor=amount_minor, currency=self.currency
+            )
         )
 
     def give_back(self, refund: Refund) -> bool:
@@ -161,8 +174,12 @@ class ScheduledGateway:
         raise NotImplementedError
 
     def read(self, body: bytes) -> Notice:
-        """Read a webhook of the sandbox."""
-        return self._reader.read(body)
+        """Read a webhook of the sandbox; of this gateway it is known which refunds are none of ours."""
+        notice = self._reader.read(body)
+        refund = notice.refund
+        if refund is None or not (refund.gateway_refund_id or "").startswith(_BY_HAND):
+            return notice
+        return replace(notice, refund=replace(refund, is_foreign=True))
 
 
 def _transaction_of(attempt: Attempt) -> str:

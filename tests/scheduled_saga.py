@@ -45,19 +45,19 @@ GRACE_SECONDS: Final = 60
 HOLD_SECONDS: Final = 900
 _PRICE_MINOR: Final = 125
 _QUANTITY: Final = 2
-_TICKS: Final = 22
+_TICKS: Final = 24
 _ROUNDS_MAX: Final = 60
 #: What the last rounds wait for: backoffs, the ages of reconciliation, the end of a hold, a day.
 _WAITS_SECONDS: Final = (0, 400, 1_000, 4_000, 22_000, 90_000)
 _FATES: Final[Sequence[Fate]] = (
-    *("success", "success", "success", "failure", "expiry"),
+    *("success", "success", "success", "failure", "failure", "expiry"),
     *("wrong amount", "wrong currency"),
 )
 #: What may happen to an order, and how often it does.
 _STEPS: Final[Mapping[str, float]] = {
-    "carry": 9,
-    "start": 3,
-    "customer": 3,
+    "carry": 12,
+    "start": 5,
+    "customer": 4,
     "webhook": 4,
     "cancel": 1,
     "minutes pass": 1,
@@ -65,6 +65,7 @@ _STEPS: Final[Mapping[str, float]] = {
     "others buy": 1,
     "operator refunds": 0.3,
     "operator decides": 0.5,
+    "refund by hand": 0.2,
 }
 FINAL: Final = {"PROCESSING", "REJECTED", "PAYMENT_FAILED", "EXPIRED", "CANCELLED", "REFUNDED"}
 
@@ -124,9 +125,9 @@ class Lane:
         self.fates = [deque(self._fates()) for _ in range(2)]
         self.action = self.rng.choice(list(Action))
         self.is_final = self.rng.random() < 0.5
-        self.units = self.rng.choice([1, 2, 2, 2, 5])
-        barred = {"cancel", "hold ends", "others buy"}
-        self.barred = {step for step in sorted(barred) if self.rng.random() < 0.5}
+        self.units = self.rng.choice([1, 2, 2, 2, 2, 2, 2, 5, 5])
+        barred = {"cancel": 0.6, "hold ends": 0.7, "others buy": 0.6}
+        self.barred = {step for step, share in barred.items() if self.rng.random() < share}
         self.trouble = self.rng.choice([0.0, 0.2, 0.5])
 
     def _fates(self) -> list[Fate]:
@@ -277,7 +278,7 @@ class World:
                 await worker()
                 await self._collect()
 
-    def _plan(self, tick: Tick, lane: Lane, step: str) -> None:  # noqa: C901 (one case a step)
+    def _plan(self, tick: Tick, lane: Lane, step: str) -> None:  # noqa: C901, PLR0912 (one case a step)
         match step:
             case "carry":
                 self._plan_carrying(tick, lane)
@@ -315,6 +316,8 @@ class World:
                     lane.order_id, new_id(), amount, "a kindness", f"refund-{lane.steps}", "http:test"
                 )
                 tick.refunds.append(request)
+            case "refund by hand":
+                self._refund_by_hand(lane)
             case _:
                 tick.deciding.add(lane.order_id)
 
@@ -355,6 +358,16 @@ class World:
         lane.note(f"attempt {place}: {fate} at the gateway{' (webhook lost)' if is_lost else ''}")
         if is_lost:
             taken.told.clear()
+
+    def _refund_by_hand(self, lane: Lane) -> None:
+        """Have money given back at the gateway itself; not beside parts, of which only a person could tell the rest."""
+        taken = [self.gateway.taken[a] for a in lane.attempts if a in self.gateway.taken]
+        kept = [item for item in taken if item.kept_minor]
+        if kept and not lane.is_partly_refunded:
+            lane.barred |= {"operator refunds"}
+            chosen = lane.rng.choice(kept)
+            chosen.give_all_back_by_hand()
+            lane.note(f"attempt {lane.attempts.index(chosen.attempt.attempt_id)} is refunded by hand")
 
     def _gather_webhooks(self, lane: Lane) -> None:
         for attempt_id in lane.attempts:

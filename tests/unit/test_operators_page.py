@@ -30,7 +30,7 @@ def spoken() -> list[str]:
 
 def parse(line: str) -> None:
     """Have a line understood as far as its words go; nothing is run."""
-    words = shlex.split(line.replace("ORDER_ID", _ID))[1:]
+    words = shlex.split(re.sub(r"\b(ORDER|ATTEMPT)_ID\b", _ID, line))[1:]
     app.parse_args(words, exit_on_error=False, print_error=False)
 
 

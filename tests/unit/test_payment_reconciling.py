@@ -41,15 +41,16 @@ def ask(payment: Payment, attempt: Attempt, answer: Notice | Unanswered | None, 
 
 
 def test_an_attempt_is_asked_about_at_its_ages_before_its_end_and_at_its_end() -> None:
-    """5 minutes, shortly before the hold ends, at its end, and an hour after it was made; then never again."""
+    """5 minutes, shortly before the hold ends, at its end, an hour after it was made, and then every hour."""
     attempt = an_attempt_of(an_open_payment())
     attempt.expires_at = after(1_000)
     moments = [AT]
 
-    while (following := SCHEDULE.next_after(attempt, moments[-1])) is not None:
-        moments.append(following)
+    for _ in range(7):
+        moments.append(SCHEDULE.next_after(attempt, moments[-1]))
 
-    assert [(moment - AT).total_seconds() for moment in moments[1:]] == [300, 900, 940, 1_000, 3_600]
+    seconds = [(moment - AT).total_seconds() for moment in moments[1:]]
+    assert seconds == [300, 900, 940, 1_000, 3_600, 7_200, 10_800]
 
 
 def test_a_created_attempt_has_its_first_question_and_an_ended_one_has_none() -> None:
@@ -143,6 +144,24 @@ def test_what_may_still_be_paid_after_its_end_is_called_back() -> None:
     paying.learn(payment, attempt, a_notice(attempt, SUCCEEDED), cause="test", at=after(901), retry_at=AT)
 
     assert (task, attempt.status, payment.status) == (Task.CANCEL, SUCCEEDED, PaymentStatus.SUCCEEDED)
+
+
+def test_what_cannot_be_called_back_is_asked_about_until_it_has_ended() -> None:
+    """Money that takes days is never forgotten, though all its webhooks are lost; each time it is called back again."""
+    payment = an_open_payment()
+    attempt = an_attempt_of(payment)
+    tasks = []
+    for seconds in (900, 3_600, 90_000):
+        ask(payment, attempt, a_notice(attempt, PENDING), after(seconds))
+        tasks.append(attempt.task)
+        refused = a_notice(attempt, PENDING)
+        paying.learn(payment, attempt, refused, cause="test", at=after(seconds + 1), retry_at=AT)
+        tasks.append(attempt.task)
+
+    ask(payment, attempt, a_notice(attempt, SUCCEEDED), after(180_000))
+
+    assert tasks == [Task.CANCEL, None] * 3
+    assert (payment.status, attempt.ask_at) == (PaymentStatus.SUCCEEDED, None)
 
 
 @pytest.mark.parametrize(("offered", "kept"), [(300, 300), (1_800, 900), (None, 900)])

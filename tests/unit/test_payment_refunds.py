@@ -207,17 +207,50 @@ def test_a_refund_made_at_the_gateway_counts_once() -> None:
     assert (payment.status, payment.refunded_minor) == (PaymentStatus.SUCCEEDED, 200)
 
 
-def test_a_refund_made_at_the_gateway_is_not_taken_for_ours() -> None:
-    """Ours of the same amount stays due; together they are more than came, so that a person must look."""
+@pytest.mark.parametrize("answer", [None, Unanswered("?"), Declined("nothing is left")])
+def test_a_refund_made_at_the_gateway_in_the_place_of_ours_is_ours(
+    answer: Unanswered | Declined | None,
+) -> None:
+    """Both together would be more than came, so ours was not made and never can be: the money is back all the same."""
+    payment = a_paid_payment()
+    refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
+    if answer is not None:
+        learn_refund(payment, answer)
+
+    verdicts = [hear(payment, by_hand(payment)) for _ in range(2)]
+
+    refund = the_refund_of(payment)
+    assert verdicts == [Verdict.APPLIED, Verdict.DUPLICATE]
+    assert (refund.status, refund.reason, refund.gateway_refund_id) == (
+        RefundStatus.SUCCEEDED,
+        "unavailable",
+        "hand-1",
+    )
+    assert (payment.status, told(payment)[-1]) == (PaymentStatus.REFUNDED, "PaymentRefunded")
+
+
+def test_a_refund_made_at_the_gateway_beside_ours_is_another_one() -> None:
+    """Both fit into what came: ours of the same amount stays due."""
+    payment = a_paid_payment()
+    refunding.request_refund(payment, new_id(), 100, note="broken", request_key="k", cause="test", at=AT)
+
+    verdict = hear(payment, by_hand(payment, 100))
+
+    assert (verdict, payment.refunded_minor) == (Verdict.APPLIED, 100)
+    assert sorted(refund.status for refund in payment.refunds.values()) == ["DUE", "SUCCEEDED"]
+
+
+def test_a_refund_made_at_the_gateway_that_only_a_part_of_ours_fits_is_contested() -> None:
+    """Nobody can tell what is to become of ours but a person."""
     payment = a_paid_payment()
     refunding.refund_settled(payment, "unavailable", cause="test", at=AT)
     (attempt,) = payment.attempts.values()
 
-    verdicts = [hear(payment, by_hand(payment)) for _ in range(2)]
+    verdicts = [hear(payment, by_hand(payment, 100)) for _ in range(2)]
 
     assert verdicts == [Verdict.MISMATCH, Verdict.DUPLICATE]
     assert the_refund_of(payment).status is RefundStatus.DUE
-    assert attempt.review_reason == "refund of 1250 EUR made at the gateway, but 0 EUR were left"
+    assert attempt.review_reason == "refund of 100 EUR made at the gateway, but 0 EUR were left"
 
 
 @pytest.mark.parametrize("changes", [{"amount_minor": AMOUNT_MINOR + 1}, {"currency": "USD"}])

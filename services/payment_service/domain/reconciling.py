@@ -1,7 +1,7 @@
 """What follows from asking a gateway where an attempt stands?
 
 Webhooks can be lost, and some ends have none. What a gateway answers goes the same way as its webhooks; what it does not
-know any more has ended; and what may still be paid after its end is called back.
+know any more has ended; and what may still be paid after its end is called back, each time anew.
 """
 
 from datetime import datetime
@@ -50,7 +50,7 @@ def reconcile(
     judgement = Judgement(Verdict.IGNORED)
     if notice is not None:
         judgement = paying.hear(payment, attempt, notice, cause=cause, at=at)
-    if attempt.is_live and is_over and not attempt.withdrawn:
+    if attempt.is_live and is_over and attempt.task is None:
         paying.withdraw(attempt, at)
     attempt.ask_at = schedule.next_after(attempt, at) if attempt.is_live else None
     if judgement.moves:

@@ -140,6 +140,19 @@ def _count_foreign(
         return Judgement(Verdict.UNMATCHED, "money went back that is not known to have come")
     money = f"{notice.amount_minor} {notice.currency}"
     left_minor = _left_minor(attempt)
+    replaced = [
+        refund
+        for refund in payment.refunds_of(attempt)
+        if refund.status is not RefundStatus.SUCCEEDED
+        and not refund.is_told
+        and (refund.amount_minor, refund.currency) == (notice.amount_minor, notice.currency)
+    ]
+    if notice.amount_minor > left_minor and len(replaced) == 1:
+        # Both would be more than came: ours was not made, and cannot be any more.
+        _finish(payment, replaced[0], notice.gateway_refund_id, cause)
+        return Judgement(
+            Verdict.APPLIED, f"the refund of {money} was made at the gateway in the place of ours"
+        )
     if notice.currency != attempt.received_currency or not 0 < notice.amount_minor <= left_minor:
         dispute = (
             f"refund of {money} made at the gateway, but {left_minor} {attempt.received_currency} were left"

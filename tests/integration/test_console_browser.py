@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
@@ -15,6 +16,7 @@ from tests.integration.test_console_pages import add_delivery, execute
 pytestmark = pytest.mark.browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+Scheme = Literal["light", "dark"]
 WIDE, NARROW = (1280, 900), (390, 844)
 #: Every page that can be looked at without Kafka.
 PAGES = (
@@ -67,7 +69,12 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def opened(
-    chromium: Browser, url: str, *, size: tuple[int, int] = WIDE, script: bool = True, **options: str
+    chromium: Browser,
+    url: str,
+    *,
+    size: tuple[int, int] = WIDE,
+    script: bool = True,
+    scheme: Scheme = "light",
 ) -> AsyncIterator[Page]:
     """Log in as a person does, and lend the page; whatever the browser complains of fails the test."""
     complaints: list[str] = []
@@ -78,14 +85,14 @@ async def opened(
             complaints.append(message.text)
 
     context = await chromium.new_context(
-        viewport={"width": size[0], "height": size[1]}, java_script_enabled=script, **options
+        viewport={"width": size[0], "height": size[1]}, java_script_enabled=script, color_scheme=scheme
     )
     page = await context.new_page()
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     await page.goto(f"{url}/login?next=/orders")
     await page.get_by_label("Your name").fill("Ada")
-    await page.get_by_label("Operators' token").fill(TOKEN)
+    await page.get_by_label("Operators' token, or your API key").fill(TOKEN)
     await page.get_by_role("button", name="Log in").click()
     await page.wait_for_url(f"{url}/orders")
     yield page
@@ -176,10 +183,10 @@ async def test_an_audit_is_watched_until_it_is_done(chromium: Browser, url: str)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 async def test_every_page_can_be_read(
-    chromium: Browser, url: str, world: World, size: tuple[int, int], scheme: str
+    chromium: Browser, url: str, world: World, size: tuple[int, int], scheme: Scheme
 ) -> None:
     """On a laptop and on a phone, light and dark: nothing is wider than the window, all text has a contrast of 4.5 to 1 or more, every field a label, every picture a name, every page one heading and a title, and the policy is never broken."""
-    async with opened(chromium, url, size=size, color_scheme=scheme) as page:
+    async with opened(chromium, url, size=size, scheme=scheme) as page:
         found = []
         for path in PAGES:
             await page.goto(url + path.format(order_id=world["quarantined"]))

@@ -8,6 +8,7 @@ import pytest
 
 from ops.actions import Action, list_actions
 from services.payment_service.domain.attempts import Attempt
+from shared.access import Scope, new_key
 from shared.database import Database
 from shared.events import PaymentStatus
 from shared.ids import new_id
@@ -119,6 +120,25 @@ async def test_money_goes_back_when_an_operator_says_so(browser: Browser, paymen
     assert [refund.amount_minor for refund in payment.refunds.values()] == [1]
     assert "The refund is stored" in done.words
     assert "Refunds" in shown.words
+
+
+async def test_a_decision_is_kept_under_the_name_of_the_api_key(
+    dsns: Mapping[str, str], payments: Client, payment_db: Database, tmp_path: Path
+) -> None:
+    """Who logs in with a key is known by it, whoever it was said to be."""
+    attempt, key, file = await a_quarantined(payment_db), new_key("grace", Scope.OPERATOR), tmp_path / "keys"
+    file.write_text(key.text())
+
+    async with console(
+        dsns, tmp_path, payment_url=payments.url, operator_token=OPERATOR_TOKEN, api_keys_file=file
+    ) as browser:
+        await browser.post("/login", {"name": "Somebody Else", "token": key.key})
+        plan = await browser.get(f"{address(attempt)}?action=accept")
+        await browser.submit(plan, address(attempt), action="accept", reason="agreed by phone")
+        shown = await browser.get(f"/payments/{attempt.order_id}")
+
+    assert "key:grace" in shown.words
+    assert "Somebody Else" not in shown.words
 
 
 async def test_a_second_decision_is_refused_in_the_words_of_the_service(

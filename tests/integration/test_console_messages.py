@@ -205,7 +205,9 @@ async def ended(browser: Browser, page: Page) -> Page:
         now = await browser.get(page.path)
         return None if ">running</span>" in now.text else now
 
-    return await eventually(is_over, timeout_seconds=60, what="the job is over")
+    over: Page | None = await eventually(is_over, timeout_seconds=60, what="the job is over")
+    assert over is not None
+    return over
 
 
 async def plan_replay(browser: Browser, order_ids: list[UUID], **fields: str) -> Page:

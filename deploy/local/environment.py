@@ -24,6 +24,8 @@ _OF_THE_CONSOLE = names_of(KafkaConnection) | {
     "HOLDFAST_HOLD_SECONDS",
     "HOLDFAST_HOLD_GRACE_SECONDS",
     "HOLDFAST_LOG_LEVEL",
+    "HOLDFAST_API_KEYS_FILE",
+    "HOLDFAST_API_KEYS_INTERVAL_SECONDS",
 }
 _DSNS = {service: f"HOLDFAST_{service.upper()}_DATABASE_DSN" for service in SERVICES}
 

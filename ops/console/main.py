@@ -28,7 +28,7 @@ from ops.console.pages.stock import StockPages
 from ops.console.pages.webhooks import WebhookPages
 from ops.console.rendering import Renderer
 from ops.console.settings import BODY_BYTES_MAX, CONNECTIONS_MAX, SESSION_SECONDS, Settings
-from shared.access import Access
+from shared.access import Access, ApiKeys
 from shared.admission import listen
 from shared.errors import Misconfigured
 from shared.health import Health
@@ -61,6 +61,9 @@ def main() -> None:
     configure(_SERVICE, settings.log_level)
     try:
         uvloop.run(_run(settings))
+    except Misconfigured as error:
+        print(error.detail, file=sys.stderr)
+        raise SystemExit(2) from error
     except OSError as error:
         print(f"the console cannot run: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -78,7 +81,13 @@ async def _run(settings: Settings) -> None:
 
 @asynccontextmanager
 async def start(settings: Settings) -> AsyncIterator[str]:
-    """Run the console in this event loop and lend its address; tests use the same way in."""
+    """Run the console in this event loop and lend its address; tests use the same way in.
+
+    Raises:
+        Misconfigured: the file of API keys is wrong.
+    """
+    health, live = Health(), Live()
+    access = _access(settings, health)
     async with AsyncExitStack() as stack:
         databases = Databases(settings.place.dsns)
         await databases.open()
@@ -90,25 +99,52 @@ async def start(settings: Settings) -> AsyncIterator[str]:
         await stack.enter_async_context(gatherer.running())
         token = settings.operator_token.get_secret_value()
         desk = Desk(settings.place, databases, jobs, http, settings.payment_url, token, settings.data_dir)
-        health, live = Health(), Live()
-        app = _application(settings, desk, gatherer, live, health)
+        if access.api_keys is not None:
+            await stack.enter_async_context(
+                _reading_again(access.api_keys, settings.api_keys_interval_seconds)
+            )
+        app = _application(settings, desk, gatherer, live, access=access, health=health)
         port = await stack.enter_async_context(_listening(app, settings, live))
         health.started = True
         yield f"http://{settings.http_host}:{port}"
         health.stopping = True
 
 
+def _access(settings: Settings, health: Health) -> Access:
+    """Return who may log in."""
+    token, file = settings.operator_token, settings.api_keys_file
+    keys = None if file is None else ApiKeys(file, health=health)
+    return Access(storefront=token, operator=token, api_keys=keys)
+
+
+@asynccontextmanager
+async def _reading_again(keys: ApiKeys, seconds: float) -> AsyncIterator[None]:
+    """Look every so many seconds whether the file of API keys has changed."""
+
+    async def look_for_ever() -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await keys.tick()
+
+    task = asyncio.create_task(look_for_ever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 def _application(
-    settings: Settings, desk: Desk, gatherer: Gatherer, live: Live, health: Health
+    settings: Settings, desk: Desk, gatherer: Gatherer, live: Live, *, access: Access, health: Health
 ) -> web.Application:
     sessions, renderer = Sessions(settings.operator_token, seconds=SESSION_SECONDS), Renderer()
     app = make_app(
         # The frame knows its callers by their sessions, before any route.
         [
             web.RouteDef(route.method, route.path, public(route.handler), route.kwargs)
-            for route in routes(desk, gatherer, live, renderer, sessions)
+            for route in routes(desk, gatherer, live, renderer, access=access, sessions=sessions)
         ],
-        access=Access(storefront=settings.operator_token, operator=settings.operator_token),
+        access=access,
         health=health,
         database=desk.databases.of("order"),
         openapi=_OPENAPI,
@@ -119,11 +155,17 @@ def _application(
 
 
 def routes(
-    desk: Desk, gatherer: Gatherer, live: Live, renderer: Renderer, sessions: Sessions
+    desk: Desk,
+    gatherer: Gatherer,
+    live: Live,
+    renderer: Renderer,
+    *,
+    access: Access,
+    sessions: Sessions,
 ) -> list[web.RouteDef]:
     """Return every page, and what can be done on it."""
     return [
-        *Entrance(sessions, Attempts()).routes(),
+        *Entrance(access, sessions, Attempts()).routes(),
         *OverviewPage(gatherer, live, renderer).routes(),
         *OrderPages(desk).routes(),
         *StockPages(desk).routes(),

@@ -39,6 +39,12 @@ class Settings(KafkaConnection):
     http_host: str = "127.0.0.1"
     http_port: int = Field(8005, ge=0, le=65_535)
     operator_token: Token
+    api_keys_file: Path | None = Field(
+        None, description="API keys, one JSON object a line; operators' open the console"
+    )
+    api_keys_interval_seconds: float = Field(
+        5.0, gt=0, le=3_600, description="time between looks at that file"
+    )
     data_dir: Path = Field(
         DEFAULT_DATA_DIR, description="folder in which replays keep how far they have come"
     )

@@ -115,4 +115,4 @@ async def console(dsns: Mapping[str, str], data_dir: Path, **given: Any) -> Asyn
 def every_route() -> list[web.RouteDef]:
     """Return the routes of the console; nothing stands behind them."""
     nothing: Any = None
-    return main.routes(nothing, nothing, nothing, nothing, nothing)
+    return main.routes(nothing, nothing, nothing, nothing, access=nothing, sessions=nothing)

@@ -1,9 +1,13 @@
 """Who is let into the console, for how long, and whose forms count?"""
 
+from pathlib import Path
+
 from pydantic import SecretStr
 
-from ops.console.access import NAME_CHARACTERS_MAX, Attempts, Sessions
+from ops.console.access import NAME_CHARACTERS_MAX, Admitted, Attempts, Sessions, admit
 from ops.console.pages.entrance import own_path
+from shared.access import Access, ApiKeys, Scope, new_key
+from shared.health import Health
 
 TOKEN = SecretStr("operator-token-12")
 
@@ -19,13 +23,54 @@ class Clock:
         return self.now
 
 
-def test_only_the_token_opens_a_session() -> None:
-    """The operators' token does, nothing else, whatever characters it is made of."""
-    sessions = Sessions(TOKEN, seconds=60)
+async def test_only_operators_are_let_in() -> None:
+    """With the operators' token or an operator's key; with nothing else, whatever characters it is made of."""
+    access = Access(storefront=SecretStr("storefront-token"), operator=TOKEN)
+    bad = [
+        "",
+        "storefront-token",
+        "operator-token-1",
+        "operator-token-123",
+        "é" * 9,
+        "hfk_00_00",
+        "x" * 9_999,
+    ]
 
-    assert sessions.is_token("operator-token-12")
-    assert sessions.is_token(" operator-token-12\n")
-    assert not any(map(sessions.is_token, ["", "operator-token-1", "operator-token-123", "é" * 9, "\udcff"]))
+    assert await admit(access, " operator-token-12\n") == Admitted()
+    assert [await admit(access, each) for each in bad] == [None] * len(bad)
+
+
+async def test_an_api_key_proves_a_name(tmp_path: Path) -> None:
+    """An operator's opens the console under its own name, a storefront's does not open it."""
+    operator, storefront = new_key("ada", Scope.OPERATOR), new_key("shop", Scope.STOREFRONT)
+    file = tmp_path / "keys"
+    file.write_text(f"{operator.text()}\n{storefront.text()}\n")
+    keys = ApiKeys(file, health=Health())
+    access = Access(storefront=TOKEN, operator=TOKEN, api_keys=keys)
+
+    admitted = await admit(access, operator.key)
+    refused = await admit(access, storefront.key)
+
+    assert admitted is not None
+    assert (admitted.name, refused) == ("key:ada", None)
+
+
+async def test_a_session_ends_with_its_api_key(tmp_path: Path) -> None:
+    """Its name is the key's, whatever was said; without the key, and after a restart, its cookie opens nothing."""
+    key, file = new_key("ada", Scope.OPERATOR), tmp_path / "keys"
+    file.write_text(key.text())
+    keys = ApiKeys(file, health=Health())
+    sessions = Sessions(TOKEN, seconds=60)
+    admitted = await admit(Access(storefront=TOKEN, operator=TOKEN, api_keys=keys), key.key)
+    assert admitted is not None
+
+    session, cookie = sessions.begin("Somebody Else", admitted)
+    known, elsewhere = sessions.read(cookie), Sessions(TOKEN, seconds=60).read(cookie)
+    file.write_text("")
+    await keys.tick()
+
+    assert (session.name, known, elsewhere) == ("key:ada", session, None)
+    assert sessions.read(cookie) is None
 
 
 def test_a_session_is_known_again_until_it_is_over() -> None:

@@ -6,8 +6,9 @@ from http import HTTPStatus
 from aiohttp import web
 
 from ops.console import frame
-from ops.console.access import COOKIE, Attempts, Sessions
+from ops.console.access import COOKIE, Attempts, Sessions, admit
 from ops.console.rendering import STATIC
+from shared.access import Access
 from shared.errors import HoldfastError, NotFound
 
 _FAILURE_SECONDS = 0.5
@@ -25,8 +26,14 @@ class Entrance:
     """Login, logout, style and script."""
 
     def __init__(
-        self, sessions: Sessions, attempts: Attempts, *, failure_seconds: float = _FAILURE_SECONDS
+        self,
+        access: Access,
+        sessions: Sessions,
+        attempts: Attempts,
+        *,
+        failure_seconds: float = _FAILURE_SECONDS,
     ) -> None:
+        self._access = access
         self._sessions = sessions
         self._attempts = attempts
         self._failure_seconds = failure_seconds
@@ -48,15 +55,16 @@ class Entrance:
         return frame.page(request, "login.html", target=target, name="", problem="")
 
     async def log_in(self, request: web.Request) -> web.Response:
-        """`POST /login`: begin a session for whoever has the operators' token."""
+        """`POST /login`: begin a session for whoever has the operators' token, or an operator's API key."""
         form = await frame.read_form(request)
         name, target = form.get("name", ""), own_path(form.get("next", ""))
         address = request.remote or ""
         if not self._attempts.take(address):
             raise TooManyAttempts
-        if not self._sessions.is_token(form.get("token", "")):
+        admitted = await admit(self._access, form.get("token", ""))
+        if admitted is None:
             await asyncio.sleep(self._failure_seconds)
-            problem = "That is not the operators' token."
+            problem = "That opens nothing here: it is neither the operators' token nor an operator's key."
             return frame.page(
                 request,
                 "login.html",
@@ -66,7 +74,7 @@ class Entrance:
                 problem=problem,
             )
         self._attempts.forget(address)
-        session, cookie = self._sessions.begin(name)
+        session, cookie = self._sessions.begin(name, admitted)
         response = frame.see_other(target)
         response.set_cookie(
             COOKIE,

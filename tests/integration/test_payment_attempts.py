@@ -111,6 +111,20 @@ async def test_a_key_belongs_to_its_caller(payment_db: Database) -> None:
     assert all("Idempotency-Replayed" not in headers for _, _, headers in answers)
 
 
+async def test_a_refused_call_does_not_burn_its_key(payment_db: Database) -> None:
+    """What was a moment too early, or sent to the wrong gateway, is sent again under its key and pays."""
+    order_id = new_id()
+
+    async with fake_gateway() as gateway, service(payment_db, gateway.url) as client:
+        early, _, _ = await pay(client, order_id)
+        await feed(payment_db, handlers, [message(awaiting_payment(order_id))])
+        elsewhere, _, _ = await pay(client, order_id, body={"gateway": "stripe"})
+        status, _, headers = await pay(client, order_id)
+
+    assert (early, elsewhere, status) == (404, 422, 201)
+    assert "Idempotency-Replayed" not in headers
+
+
 async def test_what_cannot_be_paid_is_refused(payment_db: Database) -> None:
     """404 unknown order, 409 no attempt left or closed, 400 no key, 422 a gateway that is not switched on, 401, 413."""
     order_id, closed = await open_payment(payment_db), await open_payment(payment_db)

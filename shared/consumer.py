@@ -243,6 +243,7 @@ class Consumer:
                 self._health.down("kafka", "no broker answers")
             else:
                 self._health.up("kafka")
+                metrics.CONSUMER_LAG.labels(self._group).set(behind)
             self._behind = behind or 0
             await asyncio.sleep(_PROBE_SECONDS)
 

@@ -26,7 +26,25 @@ OUTBOX_UNSENDABLE = Counter(
     "holdfast_outbox_unsendable_total", "Outbox rows that Kafka refuses; they are kept."
 )
 OUTBOX_WAITING = Gauge("holdfast_outbox_waiting", "Outbox rows in the batch being sent.")
+OUTBOX_OLDEST_SECONDS = Gauge(
+    "holdfast_outbox_oldest_seconds", "Age of the oldest row of this database's outbox; 0 if it is empty."
+)
 RELAY_LEADER = Gauge("holdfast_relay_leader", "1 while this process is the one that empties the outbox.")
+CONSUMER_LAG = Gauge(
+    "holdfast_consumer_lag",
+    "Messages in the partitions of this process that it has not read yet.",
+    ["consumer"],
+)
+PART_AWAY = Gauge(
+    "holdfast_part_away",
+    "1 for a part that does not work at present: what makes /readyz say degraded.",
+    ["part"],
+)
+PART_HALTED_SECONDS = Gauge(
+    "holdfast_part_halted_seconds",
+    "For how long a part has owed work and done none; beyond HOLDFAST_WATCHDOG_SECONDS /livez answers 503.",
+    ["part"],
+)
 QUEUE = Gauge("holdfast_queue", "Requests waiting for a batch.", ["edge"])
 WORKER_ERRORS = Counter("holdfast_worker_errors_total", "Ticks of a worker that failed.", ["worker"])
 REQUEST_SECONDS = Histogram(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from shared import metrics, outbox
 from shared.backoff import Backoff
-from shared.database import DedicatedConnection, connect, is_transient
+from shared.database import Database, DedicatedConnection, connect, is_transient
 from shared.errors import Unavailable
 from shared.health import Health, Progress
 from shared.kafka import Publisher, is_kafka_error
@@ -158,6 +158,19 @@ class Relay:
             self._unsendable[row_id] = until
             metrics.OUTBOX_UNSENDABLE.inc()
             _log.error("outbox_row_unsendable", event_id=str(row.event_id), topic=row.topic, why=why)
+
+
+class OutboxAge:
+    """Tells how old the oldest row of the outbox is, as a metric: every copy of a service, also while nobody leads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def tick(self) -> bool:
+        """Look once."""
+        async with self._database.connection() as connection:
+            metrics.OUTBOX_OLDEST_SECONDS.set(await outbox.get_outbox_age_seconds(connection))
+        return False
 
 
 async def _alive(connection: DedicatedConnection, work: Awaitable[T]) -> T:

@@ -30,7 +30,7 @@ from shared.kafka import GroupLimits
 from shared.listener import Listener
 from shared.logging import configure, get_logger
 from shared.masking import keep_secret, secrets_of
-from shared.relay import Relay
+from shared.relay import OutboxAge, Relay
 from shared.settings import ServiceSettings, load
 from shared.web import Door, make_app, reach_of
 from shared.worker import Worker, wait_for_any
@@ -154,8 +154,10 @@ class Service(Generic[S]):
         )
 
     def relay(self) -> Relay:
-        """Add the relay that empties this service's outbox."""
+        """Add the relay that empties this service's outbox, and what tells how old the outbox is."""
         settings = self.settings
+        age = OutboxAge(self.database)
+        self.add(Worker("outbox_age", age.tick, interval_seconds=settings.measure_interval_seconds))
         return self.add(
             Relay(
                 self.database.dsn,

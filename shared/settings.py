@@ -238,6 +238,12 @@ class ServiceSettings(KafkaConnection, AccessSettings):
     inbox_pruning_interval_seconds: float = Field(
         10.0, gt=0, le=3_600, description="time between looks at the next part of the inbox"
     )
+    measure_interval_seconds: float = Field(
+        15.0,
+        gt=0,
+        le=3_600,
+        description="time between looks at what is told as metrics and has to be asked for",
+    )
     watchdog_seconds: float = Field(
         120.0, ge=1, le=3_600, description="how long work may wait with none done until /livez answers 503"
     )

@@ -467,8 +467,19 @@ async def _readyz(request: web.Request) -> web.Response:
     return respond({"status": "ok", "away": {}})
 
 
-async def _metrics(_request: web.Request) -> web.Response:
+async def _metrics(request: web.Request) -> web.Response:
+    _measure(request.app[HEALTH])
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _measure(health: Health) -> None:
+    """Tell as metrics what /readyz and /livez look at."""
+    metrics.PART_AWAY.clear()
+    for part in {*health.watched, *health.away}:
+        metrics.PART_AWAY.labels(part).set(part in health.away)
+    metrics.PART_HALTED_SECONDS.clear()
+    for part, progress in health.watched.items():
+        metrics.PART_HALTED_SECONDS.labels(part).set(progress.halted_seconds)
 
 
 async def _openapi(request: web.Request) -> web.Response:

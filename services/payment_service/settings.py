@@ -115,9 +115,6 @@ class Settings(ServiceSettings):
     reconcile_interval_seconds: float = Field(
         1.0, gt=0, le=60, description="time between looks for attempts to ask about"
     )
-    measure_interval_seconds: float = Field(
-        15.0, gt=0, le=3_600, description="time between counts of open refunds and of the quarantine"
-    )
 
     judge_interval_seconds: float = Field(
         1.0, gt=0, le=60, description="time between looks for unjudged deliveries"

@@ -102,3 +102,31 @@ async def test_livez_tells_of_a_halt(clock: Clock, *, stopping: bool, status: in
 
         assert response.status == status
         assert stopping or "relay for 121 s" in await response.text()
+
+
+async def test_metrics_tell_what_is_away_and_what_stands_still(clock: Clock) -> None:
+    """What /readyz and /livez look at can be watched over time; a part that has come back is no longer away."""
+    health = Health(started=True)
+    health.watch("relay", Progress(clock))
+    health.watched["relay"].owes()
+    clock.seconds += 50
+    health.down("kafka", "no broker answers")
+    app = make_app(
+        [],
+        access=Access(storefront=SecretStr("storefront-token-1"), operator=SecretStr("operator-token-12")),
+        health=health,
+        database=Database(DatabaseOptions(dsn="postgresql://nowhere")),
+        openapi={},
+        body_bytes_max=1_024,
+    )
+    async with TestClient(TestServer(app)) as client:
+        before = await (await client.get("/metrics")).text()
+        health.up("kafka")
+        health.down("relay", "away")
+        after = await (await client.get("/metrics")).text()
+
+    assert 'holdfast_part_away{part="kafka"} 1.0' in before
+    assert 'holdfast_part_away{part="relay"} 0.0' in before
+    assert 'holdfast_part_halted_seconds{part="relay"} 50.0' in before
+    assert 'holdfast_part_away{part="kafka"}' not in after
+    assert 'holdfast_part_away{part="relay"} 1.0' in after

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local.migrations import SERVICES, migrate_all
+from deploy.local.parts import importing
 from deploy.local.ready import ReadyLine
-from deploy.local.system import run_up
 from deploy.local.topics import check_topics, ensure_topics
 from ops import place
 from ops.audit.command import command as audit
@@ -114,6 +114,9 @@ async def up(
         copies: processes of each service.
         console: whether to start the operators' console; it needs the services.
     """
+    with importing():
+        from deploy.local.system import run_up  # noqa: PLC0415 (an image of the services alone has no such part)
+
     await run_up(
         data_dir,
         ports=ports,
@@ -182,12 +185,27 @@ async def migrate(
 
 
 @app.command(
-    help_epilogue=_examples("holdfast topics", "holdfast topics --json | jq '.topics[] | select(.created)'")
+    help_epilogue=_examples(
+        "holdfast topics",
+        "holdfast topics --replication-factor 3",
+        "holdfast topics --json | jq '.topics[] | select(.created)'",
+    )
 )
-async def topics(*, data_dir: DataDir = place.DEFAULT_DATA_DIR, json: Json = False) -> int:
-    """Create the topics that are missing and check the others. Exit status 1 if one is not as it should be."""
+async def topics(
+    *,
+    replication_factor: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=9))] = 1,
+    data_dir: DataDir = place.DEFAULT_DATA_DIR,
+    json: Json = False,
+) -> int:
+    """Create the topics that are missing and check the others. Exit status 1 if one is not as it should be.
+
+    Args:
+        replication_factor: brokers that each partition of a new topic is on; all but one must have what is acknowledged.
+        data_dir: folder of a running `holdfast up`.
+        json: print one JSON object.
+    """
     kafka = place.find(data_dir).kafka
-    created = await ensure_topics(kafka)
+    created = await ensure_topics(kafka, replication_factor=replication_factor)
     checked = await check_topics(kafka)
     rows: list[dict[str, Any]] = [
         {

@@ -4,7 +4,6 @@ Found by the settings if they name it, and otherwise by the data directory of `h
 ready line said.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from deploy.local.migrations import SERVICES
 from services.inventory_service.settings import HOLD_SECONDS
 from shared.errors import Misconfigured
 from shared.masking import keep_secret, password_of
-from shared.settings import KafkaConnection, KafkaSettings, load_lenient
+from shared.settings import PREFIX, KafkaConnection, KafkaSettings, load_lenient
 
 DEFAULT_DATA_DIR = Path(".holdfast")
 
@@ -39,6 +38,16 @@ class Place:
     kafka: KafkaSettings
 
 
+class Databases(BaseSettings):
+    """Where the databases are; each name may end in _FILE, as for the services."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    order_database_dsn: str = ""
+    inventory_database_dsn: str = ""
+    payment_database_dsn: str = ""
+
+
 def hold_times() -> HoldTimes:
     """Return how long stock is held; raise `Misconfigured` for a value that does not fit."""
     return load_lenient(HoldTimes)
@@ -50,8 +59,11 @@ def find(data_dir: Path) -> Place:
     Raises:
         Misconfigured: the settings name only a part of it, or nothing runs on the data directory.
     """
-    named = {service: os.environ.get(f"HOLDFAST_{service.upper()}_DATABASE_DSN", "") for service in SERVICES}
+    databases = load_lenient(Databases)
+    named: dict[str, str] = {service: getattr(databases, f"{service}_database_dsn") for service in SERVICES}
     if all(named.values()):
+        for dsn in named.values():
+            keep_secret(password_of(dsn))
         return Place(named, load_lenient(KafkaConnection).kafka())
     if any(named.values()):
         missing = ", ".join(

@@ -89,13 +89,29 @@ def postgres_program(name: str) -> Path:
     return _executable(folder / "bin" / name)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import what runs the whole system here within this: where only the services are installed, it cannot be.
+
+    Raises:
+        PartsMissing: a package of the extra `local` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PartsMissing(_how_to_install(error.name)) from error
+
+
 def _package_folder(package: str) -> Path:
     # Importing these packages runs code and takes time; only their files are wanted.
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        detail = f"the Python package {package} is not installed: run `make install`, or `pip install 'holdfast[local]'`"
-        raise PartsMissing(detail)
+        raise PartsMissing(_how_to_install(package))
     return Path(found.origin).parent
+
+
+def _how_to_install(package: str | None) -> str:
+    return f"the Python package {package} is not installed: run `make install`, or `pip install 'holdfast[local]'`"
 
 
 def _executable(path: Path) -> Path:

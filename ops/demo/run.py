@@ -28,8 +28,8 @@ from rich.progress import (
 )
 
 from benchmarks.baskets import RealInput, read_real_input
+from deploy.local.parts import importing
 from deploy.local.ready import ReadyLine
-from deploy.local.system import run_up
 from ops.audit import AuditLimits, audit
 from ops.demo.banks import Bank, Doubles, Money, SandboxBank, doubles
 from ops.demo.day import Day
@@ -197,6 +197,9 @@ async def _running_system(
     data_dir: Path, environment: Mapping[str, str]
 ) -> AsyncIterator[tuple[ReadyLine, asyncio.Task[None]]]:
     """Start the whole system and stop it at the end; give where everything is, and the task that runs it."""
+    with importing():
+        from deploy.local.system import run_up  # noqa: PLC0415 (an image of the services alone has no such part)
+
     ready: asyncio.Future[ReadyLine] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(
         run_up(

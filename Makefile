@@ -53,9 +53,15 @@ format: install ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## Write requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-		--custom-compile-command "make lock" --all-extras pyproject.toml --output-file requirements.lock
+# What the image is built of is compiled within what is tested, so that it has the same versions and hashes.
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command "make lock"
+
+lock: ## Write requirements.lock, and the image's parts of it, anew from pyproject.toml (needs uv)
+	$(COMPILE) --all-extras pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra stripe --constraint requirements.lock pyproject.toml \
+		--output-file deploy/requirements-services.lock
+	echo hatchling | $(COMPILE) --constraint requirements.lock - --output-file deploy/requirements-build.lock
 
 bench: install ## Measure: figures as a table and as JSON
 	$(BIN)/python -m benchmarks

@@ -11,7 +11,10 @@ from cyclopts.exceptions import MissingArgumentError
 from ops.cli import app
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/operators.md")]
+PAGES = [
+    (ROOT / page).read_text(encoding="utf-8")
+    for page in ("README.md", "docs/operators.md", "docs/deployment.md")
+]
 _ID = "0198c0de-0000-7000-8000-000000000001"
 
 

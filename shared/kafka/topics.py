@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from shared.errors import Unavailable
+from shared.errors import Misconfigured, Unavailable
 from shared.kafka.connection import connection
 from shared.settings import KafkaSettings
 
@@ -78,6 +79,7 @@ async def create_topics(
     """Create the topics that are missing and wait until every partition has a leader.
 
     Raises:
+        Misconfigured: Kafka refuses a topic: more copies than brokers, no right to make one.
         Unavailable: Kafka does not answer, or the leaders are not there in time.
     """
     async with administrator(settings) as admin:
@@ -88,8 +90,7 @@ async def create_topics(
             if spec.name not in there
         ]
         if missing:
-            with suppress(TopicAlreadyExistsError):  # somebody else was faster
-                await admin.create_topics(missing)
+            _raise_refusal(await admin.create_topics(missing))
     try:
         async with asyncio.timeout(timeout_seconds):
             while not _all_led(await list_topics(settings), specs):
@@ -97,6 +98,18 @@ async def create_topics(
     except TimeoutError as error:
         detail = "the new topics have no leaders yet"
         raise Unavailable(detail) from error
+
+
+def _raise_refusal(response: Any) -> None:
+    """Raise the first refusal: Kafka answers for each topic by itself, and the client raises none of it.
+
+    A topic that is there already was made by somebody faster; for what passes by itself the leaders are waited for.
+    """
+    for topic, code, *message in response.topic_errors:
+        error = for_code(code)
+        if code and not error.retriable and error is not TopicAlreadyExistsError:
+            detail = f"Kafka does not create {topic}: {' '.join(filter(None, message)) or error.__name__}"
+            raise Misconfigured(detail)
 
 
 def _all_led(counts: Mapping[str, int], specs: Sequence[TopicSpec]) -> bool:

@@ -1,6 +1,6 @@
 """A6 to A9: do an order, its reservation and its payment agree?
 
-Pure rules over what the three databases say of one order. They are written from PROTOCOL.md and use nothing of the
+Pure rules over what the three databases say of one order. They are written from docs/protocol.md and use nothing of the
 services, whose mistakes they are to find.
 """
 
@@ -90,7 +90,7 @@ _ENDED_UNPAID = frozenset(
 )
 _ENDED_WITHOUT_GOODS = _ENDED_UNPAID | {OrderStatus.REFUNDED}
 
-#: PROTOCOL.md, "Order: status from the facets alone", for orders that are not cancelled: (not paid, paid).
+#: docs/protocol.md, "Order", for orders that are not cancelled: (not paid, paid).
 _STATUS = MappingProxyType(
     {
         None: (OrderStatus.REQUESTED, OrderStatus.AWAITING_PAYMENT),

@@ -1,6 +1,6 @@
 """R1 to R7: which disagreements are there between gateway, order service and inventory about one order?
 
-Pure rules over what the three databases say of it, written from PROTOCOL.md and without anything of the services.
+Pure rules over what the three databases say of it, written from docs/protocol.md and without anything of the services.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Who has not heard of what, that an order stands still? Pure rules, written from PROTOCOL.md.
+"""Who has not heard of what, that an order stands still? Pure rules, written from docs/protocol.md.
 
 Each service remembers how far it has heard of the others. Where that is behind what the others say of themselves, the
 news was lost (a discarded dead letter, a topic that is gone), and its owner has to tell it again.

@@ -1,4 +1,4 @@
-"""Does the audit's table of statuses say what the order service's says? Both are written from PROTOCOL, on purpose."""
+"""Does the audit's table of statuses say what the order service's says? Both are written from docs/protocol.md, on purpose."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Does a reservation move as PROTOCOL's table "Reservation (inventory)" says, row by row?"""
+"""Does a reservation move as the table "Reservation" of docs/protocol.md says, row by row?"""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta

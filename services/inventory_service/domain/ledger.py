@@ -1,6 +1,6 @@
 """What does the inventory decide?
 
-The rules are PROTOCOL.md, "Reservation (inventory)"; its table is `Ledger._advance`.
+The rules are in docs/protocol.md, "Reservation"; its table is `Ledger._advance`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from shared.events import PaymentReason, PaymentStatus, ReservationStatus
 
-#: A payment facet never goes down (PROTOCOL, "State-carrying events").
+#: A payment facet never goes down (docs/protocol.md, "Events carry state").
 _PAYMENT_RANKS = {
     PaymentStatus.PENDING: 0,
     PaymentStatus.QUARANTINED: 0,

@@ -258,15 +258,15 @@ def as_first_shown(attempt: Attempt) -> Attempt:
 
 
 def judge(attempt: Attempt, notice: Notice) -> Judgement:
-    """Decide what a notice about an attempt's status means for it (DESIGN, section 5); changes nothing.
+    """Decide what a notice about an attempt's status means for it (docs/protocol.md, "Payment"); changes nothing.
 
-    A settled attempt never goes back to an unpaid state (PROTOCOL: the first success settles for ever, carried states
-    never go down). Where its gateway is documented to take a success back, and where somebody disputes the money, the
-    attempt is contested instead: a person decides.
+    A settled attempt never goes back to an unpaid state: the first success settles for ever, and carried states never go
+    down. Where its gateway is documented to take a success back, and where somebody disputes the money, the attempt is
+    contested instead: a person decides.
 
-    A success counts after any failure, expiry or cancellation (PROTOCOL): the money is there, and goods or a refund
-    follow by themselves. The one exception is a cancellation that the gateway called final: then one of its two words
-    is wrong, and the money is quarantined.
+    A success counts after any failure, expiry or cancellation: the money is there, and goods or a refund follow by
+    themselves. The one exception is a cancellation that the gateway called final: then one of its two words is wrong,
+    and the money is quarantined.
     """
     if notice.dispute is not None:
         return _contest(attempt, notice.dispute)

@@ -1,7 +1,8 @@
 """Where does the payment of an order stand, and how is that told?
 
-The status is derived from the attempts (PROTOCOL, "Payment"), never set. Events are kept in `emitted`, in the order of
-their sequence; each carries the state right after its step. What changes a payment is in `paying` and `refunding`.
+The status is derived from the attempts (docs/protocol.md, "Payment"), never set. Events are kept in `emitted`, in the
+order of their sequence; each carries the state right after its step. What changes a payment is in `paying` and
+`refunding`.
 """
 
 from collections.abc import Iterable

@@ -222,7 +222,7 @@ def _add_refund(payment: Payment, attempt: Attempt, refund: Refund, cause: str) 
 
 
 def _fail(payment: Payment, refund: Refund, error: str, cause: str, *, retry_at: datetime) -> None:
-    """Note a refusal, and tell of the first: what was told of the payment stays (PROTOCOL: never down)."""
+    """Note a refusal, and tell of the first: what was told of the payment stays, since a facet never goes down."""
     is_news = refund.status is not RefundStatus.FAILED
     refund.status, refund.error, refund.next_try_at = RefundStatus.FAILED, error, retry_at
     refund.is_changed = True

@@ -11,6 +11,7 @@ import structlog
 
 from deploy.local.kafka import EmbeddedKafka
 from deploy.local.postgres import EmbeddedPostgres, role_of
+from shared import masking
 from shared.database import Database, DatabaseOptions, DedicatedConnection, connect
 from shared.ids import new_id
 from shared.migrate import migrate, read_migrations
@@ -29,6 +30,12 @@ SERVICES = Path(__file__).parent.parent / "services"
 
 #: Makes a fresh, migrated database of a service ("order", "inventory", "payment") and returns its URI.
 MakeDatabase = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process keeps its own secrets for ever; here each test is a process of its own."""
+    monkeypatch.setattr(masking, "_known", [])
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,15 @@ from services.order_service.settings import Settings as OrderSettings
 from services.payment_service import main as payment
 from services.payment_service.settings import Settings as PaymentSettings
 from shared.database import Database, DatabaseOptions
+from shared.kafka import commit_offsets, describe_group, measure_topics
 from shared.runtime import Service, start
+from shared.settings import KafkaSettings
+from tests.waiting import eventually
 
 STOREFRONT = "storefront-token-1"
 OPERATOR = "operator-token-12"
 SERVICES = ("order", "inventory", "payment")
+TOPICS = ("order.commands", "order.events", "inventory.events", "payment.events")
 _SANDBOX_SECRET = "whsec_" + "c2FuZGJveC1zZWNyZXQtMTIzNA=="
 
 
@@ -77,3 +81,16 @@ async def running_services(dsns: Mapping[str, str], **given: Any) -> AsyncIterat
     """Run all three and lend their URLs."""
     async with started_services(dsns, **given) as running:
         yield {name: f"http://127.0.0.1:{service.http_port}" for name, service in running.items()}
+
+
+async def pass_over_what_is_there(kafka: KafkaSettings) -> None:
+    """Have the services' groups begin where the topics end: what other tests left there is not for a fresh database."""
+    spans = await measure_topics(kafka, TOPICS)
+    ends = {(topic, number): span.end for topic, found in spans.items() for number, span in found.items()}
+    for group in [f"{service}-service" for service in SERVICES]:
+
+        async def is_empty(group: str = group) -> bool:
+            return not (await describe_group(kafka, group)).is_active
+
+        await eventually(is_empty, timeout_seconds=30, what=f"{group} has no members")
+        await commit_offsets(kafka, group, ends)

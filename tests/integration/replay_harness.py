@@ -25,10 +25,9 @@ from shared.kafka import Span, describe_group, list_committed_offsets, measure_t
 from shared.settings import KafkaSettings
 from tests.order_building import place_order
 from tests.order_database import stock_catalog
-from tests.services import running_services
+from tests.services import TOPICS, running_services
 from tests.waiting import eventually
 
-TOPICS = ("order.commands", "order.events", "inventory.events", "payment.events")
 GROUPS = {
     "order-service": ("order.commands", "inventory.events", "payment.events"),
     "inventory-service": ("order.events", "payment.events"),

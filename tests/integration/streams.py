@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from shared.database import Connection, Database
+from shared.database import Connection, Database, DedicatedConnection, connect
 from shared.envelope import Emitted, Headers, Message, Record, Refusal, encode, header
 from shared.ids import new_id
 from shared.kafka import GroupConsumer, GroupLimits, Publisher
@@ -221,3 +221,20 @@ def spoil(item: OutboxRow, **changes: Any) -> OutboxRow:
     """Return a row with other contents."""
     fields = {name: getattr(item, name) for name in OutboxRow.__slots__}
     return OutboxRow(**{**fields, **changes})
+
+
+@asynccontextmanager
+async def locked(
+    dsn: str, statement: str = "LOCK TABLE effects IN ACCESS EXCLUSIVE MODE"
+) -> AsyncIterator[DedicatedConnection]:
+    """Keep the locks that a statement takes, in a session of its own.
+
+    Sessions of a pool are ended when they hold a lock and do nothing for a while.
+    """
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(statement)
+            yield connection
+    finally:
+        await connection.close()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from shared.batcher import Batcher
-from shared.database import Connection, Database, connect
+from shared.database import Connection, Database
 from shared.errors import Conflict, HoldfastError, Overloaded, Unavailable
-from tests.integration.streams import effects, running
+from tests.integration.streams import effects, locked, running
 from tests.waiting import eventually
 
 
@@ -209,8 +209,7 @@ async def test_a_lock_that_passes_is_waited_out(shared_db: Database) -> None:
     edge = batcher(shared_db, till := Till())
 
     async with running(edge):
-        async with shared_db.transaction() as tx:
-            await tx.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
+        async with locked(shared_db.dsn):
             waiting = asyncio.create_task(edge.submit(1))
             await eventually(lambda: len(till.batches) == 2, what="the second try")
         answer = await waiting
@@ -222,13 +221,9 @@ async def test_a_lock_that_passes_is_waited_out(shared_db: Database) -> None:
 async def test_a_database_that_stays_away_is_said_to_be(shared_db: Database) -> None:
     """After a few tries every submitter is told to come back, instead of waiting for ever."""
     edge = batcher(shared_db, Till())
-    # Outside the pool, whose sessions are ended when they keep a lock and do nothing.
-    holder = await connect(shared_db.dsn)
 
-    async with running(edge), holder.transaction():
-        await holder.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
+    async with running(edge), locked(shared_db.dsn):
         answers = await asyncio.gather(*map(edge.submit, range(3)), return_exceptions=True)
-    await holder.close()
 
     assert [type(answer) for answer in answers] == [Unavailable] * 3
     assert await effects(shared_db) == []

@@ -20,6 +20,7 @@ from tests.integration.streams import (
     counted,
     effects,
     letters,
+    locked,
     publish,
     running,
 )
@@ -163,12 +164,11 @@ async def test_a_database_that_hangs_is_waited_for_without_leaving_the_group(
         await publish(kafka_settings, [counted(stream, 0)])
         await eventually(applied(shared_db, [0]))
         drained = 0
-        async with shared_db.transaction() as tx:
-            await tx.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
+        async with locked(shared_db.dsn) as holder:
             await publish(kafka_settings, [counted(stream, number) for number in range(1, 20)])
             await eventually(lambda: consumer.name in health.away, what="the consumer to say what is wrong")
             # Real time has to pass here: a member that is silent for 2 s is thrown out.
-            await tx.execute("SELECT pg_sleep(3.5)")
+            await holder.execute("SELECT pg_sleep(3.5)")
         await publish(kafka_settings, [counted(stream, 20)])
         await eventually(applied(shared_db, range(21)))
         await eventually(lambda: health.away == {}, what="the consumer to say that it works")
@@ -217,8 +217,7 @@ async def test_a_stop_does_not_wait_for_a_database_that_hangs(
     await publish(kafka_settings, [counted(stream, 1)])
     stopping, handler = asyncio.Event(), Effects()
     task = asyncio.create_task(make_consumer(handler.handle).run(stopping))
-    async with shared_db.transaction() as tx:
-        await tx.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
+    async with locked(shared_db.dsn):
         await eventually(lambda: handler.batches)
         stopping.set()
         await asyncio.wait_for(task, 10)

@@ -8,6 +8,7 @@ import pytest
 from deploy.local.postgres import EmbeddedPostgres
 from shared.database import Connection, Database, DatabaseOptions, is_transient
 from shared.errors import ConcurrentWrite, Conflict, LedgerViolation, Overloaded, Unavailable
+from tests.integration.streams import locked
 from tests.waiting import eventually
 
 Ask = Callable[[Connection], Awaitable[object]]
@@ -48,9 +49,7 @@ async def test_what_never_passes_is_not_transient(shared_db: Database, ask: Ask)
 
 async def test_a_lock_time_out_is_transient(shared_db: Database) -> None:
     """Whoever holds the lock will let go."""
-    async with shared_db.transaction() as tx:
-        await tx.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
-
+    async with locked(shared_db.dsn):
         error = await error_of(shared_db, lambda other: other.fetchval("SELECT count(*) FROM effects"))
 
     assert is_transient(error)

@@ -37,7 +37,13 @@ from tests.conftest import MakeDatabase
 from tests.contracts.test_openapi import OPERATOR as OPERATOR_ONLY
 from tests.contracts.test_openapi import document_of, operations
 from tests.integration.payment_harness import fake_gateway
-from tests.services import OPERATOR, SERVICES, STOREFRONT, running_services
+from tests.services import (
+    OPERATOR,
+    SERVICES,
+    STOREFRONT,
+    pass_over_what_is_there,
+    running_services,
+)
 from tests.waiting import eventually
 
 #: Of each operation: requests that fit its document, and requests that do not.
@@ -82,6 +88,7 @@ class Shop:
 async def shop(make_database: MakeDatabase, kafka_settings: KafkaSettings) -> AsyncIterator[Shop]:
     """The services on real Kafka and Postgres, with one order that waits for its payment."""
     await ensure_topics(kafka_settings)
+    await pass_over_what_is_there(kafka_settings)
     dsns = {service: await make_database(service) for service in SERVICES}
     async with AsyncExitStack() as stack:
         gateway = await stack.enter_async_context(fake_gateway())

@@ -24,8 +24,10 @@ from shared.ids import new_id
 from shared.kafka import list_topics
 from shared.settings import KafkaSettings
 from tests.feeding import feed, message
-from tests.integration.replay_harness import TOPICS, Cli, Said, System
+from tests.integration.replay_harness import Cli, Said, System
+from tests.integration.streams import locked
 from tests.order_building import cancel_order, place_order
+from tests.services import TOPICS
 from tests.waiting import eventually
 
 #: Everything that is read by whoever looks whether a repair left it alone.
@@ -242,8 +244,8 @@ async def test_a_repair_gives_up_on_rows_that_others_keep(
     monkeypatch.setattr("ops.repair.executing._LOCK_SECONDS_MAX", 0.2)
     await system.run("inventory", "UPDATE stock_levels SET available = 7")
 
-    async with system.databases["inventory"].transaction() as tx:
-        await tx.execute("SELECT 1 FROM stock_levels WHERE sku = 'APPLE' FOR UPDATE")
+    statement = "SELECT 1 FROM stock_levels WHERE sku = 'APPLE' FOR UPDATE"
+    async with locked(system.databases["inventory"].dsn, statement):
         repaired = await repair(cli, "--wait-seconds", "0")
 
     assert repaired.status == 1

@@ -15,7 +15,7 @@ from aiohttp import ClientError, ClientSession
 
 from deploy.local.ports import free_port
 from shared.batcher import Batcher
-from shared.database import Database, connect
+from shared.database import Database
 from shared.errors import HoldfastError
 from shared.events import INVENTORY_TOPIC
 from shared.ids import new_id
@@ -24,7 +24,7 @@ from shared.runtime import Part, Service, start
 from shared.settings import KafkaSettings, ServiceSettings, load
 from shared.worker import Worker
 from tests.integration import tiny_service
-from tests.integration.streams import effects, reading
+from tests.integration.streams import effects, locked, reading
 from tests.waiting import eventually
 
 OPERATOR = "operator-token-1"
@@ -104,16 +104,6 @@ async def own_process(*arguments: str, given: Mapping[str, str]) -> AsyncIterato
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-@asynccontextmanager
-async def locked(dsn: str) -> AsyncIterator[None]:
-    """Hold up whoever writes an effect."""
-    connection = await connect(dsn)
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE effects IN ACCESS EXCLUSIVE MODE")
-        yield
-    await connection.close()
 
 
 class Gate:

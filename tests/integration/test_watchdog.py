@@ -8,7 +8,7 @@ import pytest
 
 from shared.batcher import Batcher
 from shared.consumer import Consumer, ConsumerLimits
-from shared.database import Connection, Database, connect
+from shared.database import Connection, Database
 from shared.envelope import Message, Record, Refusal
 from shared.errors import Unavailable
 from shared.health import Health, Progress
@@ -19,7 +19,16 @@ from shared.relay import Relay
 from shared.settings import KafkaSettings
 from shared.worker import Worker
 from tests.integration.conftest import Stream
-from tests.integration.streams import Effects, counted, effects, publish, row, running, waiting_rows
+from tests.integration.streams import (
+    Effects,
+    counted,
+    effects,
+    locked,
+    publish,
+    row,
+    running,
+    waiting_rows,
+)
 from tests.waiting import eventually
 
 #: Longer than any step of a part that works takes here, or that is tried again.
@@ -167,15 +176,11 @@ async def test_a_relay_halts_while_a_statement_does_not_come_back(
 ) -> None:
     """Held up by a lock that nobody gives back, it neither fails nor works; then it goes on."""
     part = relay(shared_dsn, kafka_settings, failures)
-    holder = await connect(shared_dsn)
     async with running(part):
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
-
+        async with locked(shared_dsn, "LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE"):
             await halts(part.progress)
 
         await owes_nothing(part.progress)
-    await holder.close()
 
 
 async def test_a_relay_without_kafka_does_not_halt(

@@ -12,7 +12,6 @@ import structlog
 from aiohttp.http_exceptions import BadHttpMessage
 
 from services.payment_service.settings import Settings
-from shared import masking
 from shared.access import Scope, new_key
 from shared.envelope import Headers
 from shared.errors import Fault, Invalid
@@ -28,22 +27,16 @@ CARD = "4111111111111111"
 SECRET = "planted-secret-of-this-process"
 
 
-@pytest.fixture(autouse=True)
-def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test keeps secret is no secret to the next."""
-    monkeypatch.setattr(masking, "_known", [])
-
-
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a service writes to standard error."""
     text = io.StringIO()
     monkeypatch.setattr("sys.stderr", text)
-    handlers = logging.getLogger().handlers[:]
+    handlers, configuration = logging.getLogger().handlers[:], structlog.get_config()
     configure("a-service", "DEBUG")
     yield text
     logging.getLogger().handlers[:] = handlers
-    structlog.reset_defaults()
+    structlog.configure(**configuration)
     structlog.contextvars.clear_contextvars()
 
 

@@ -88,9 +88,14 @@ async def pass_over_what_is_there(kafka: KafkaSettings) -> None:
     spans = await measure_topics(kafka, TOPICS)
     ends = {(topic, number): span.end for topic, found in spans.items() for number, span in found.items()}
     for group in [f"{service}-service" for service in SERVICES]:
-
-        async def is_empty(group: str = group) -> bool:
-            return not (await describe_group(kafka, group)).is_active
-
-        await eventually(is_empty, timeout_seconds=30, what=f"{group} has no members")
+        await until_empty(kafka, group)
         await commit_offsets(kafka, group, ends)
+
+
+async def until_empty(kafka: KafkaSettings, group: str) -> None:
+    """Wait until a group has no members."""
+
+    async def is_empty() -> bool:
+        return not (await describe_group(kafka, group)).is_active
+
+    await eventually(is_empty, timeout_seconds=30, what=f"{group} has no members")

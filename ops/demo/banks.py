@@ -5,7 +5,7 @@ ports of this machine, with keys that open nothing: no real gateway is ever spok
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -169,7 +169,7 @@ class StripeBank:
 
     def __init__(self, double: StripeDouble) -> None:
         self._double = double
-        self._told: dict[str, list[bytes]] = {}
+        self._teller = _Teller(double, double.events)
 
     async def starts(self, payment_id: str) -> None:
         """Order a bank debit."""
@@ -178,7 +178,7 @@ class StripeBank:
     async def pays(self, payment_id: str, telling: Telling, *, more_minor: int = 0) -> None:
         """Have a debit arrive that was ordered, or else pay by card."""
         session = self._double.sessions[payment_id]
-        with self._telling(payment_id, telling):
+        with self._teller.telling(payment_id, telling):
             if session["status"] == "complete":
                 self._double.arrive(payment_id)
             else:
@@ -186,20 +186,18 @@ class StripeBank:
 
     async def hesitates(self, payment_id: str, telling: Telling) -> None:
         """Decline a card."""
-        with self._telling(payment_id, telling):
+        with self._teller.telling(payment_id, telling):
             self._double.decline(payment_id)
 
     async def declines(self, payment_id: str, telling: Telling) -> None:
         """Have a debit bounce."""
-        with self._telling(payment_id, telling):
+        with self._teller.telling(payment_id, telling):
             self._double.pay_later(payment_id)
             self._double.fail(payment_id)
 
     async def tells_again(self, payment_id: str, telling: Telling) -> None:
         """Send the same events again, the last one first."""
-        with _as_told(self._double, telling):
-            for body in reversed(self._told[payment_id]):
-                self._double.send(body)
+        self._teller.tell_again(payment_id, telling)
 
     async def deliveries_pending(self) -> int:
         """Ask the double."""
@@ -210,18 +208,6 @@ class StripeBank:
         charges, refunds = self._double.charges.values(), self._double.refunds.values()
         return Money(sum(charge["amount"] for charge in charges), sum(refund["amount"] for refund in refunds))
 
-    @contextmanager
-    def _telling(self, payment_id: str, telling: Telling) -> Iterator[None]:
-        """Have the events of what is done now told so; where they are repeated they also come in the wrong order."""
-        first = len(self._double.events)
-        with _as_told(self._double, telling):
-            self._double.hold_back()
-            try:
-                yield
-            finally:
-                self._double.deliver(lambda held: held[::-1] if telling.times > 1 else held)
-        self._told[payment_id] = self._double.events[first:]
-
 
 class MidtransBank:
     """Midtrans's double: bank transfers arrive or not, cards are denied."""
@@ -231,7 +217,7 @@ class MidtransBank:
 
     def __init__(self, double: MidtransDouble) -> None:
         self._double = double
-        self._told: dict[str, list[bytes]] = {}
+        self._teller = _Teller(double, double.notifications)
 
     async def starts(self, payment_id: str) -> None:
         """Choose a bank transfer."""
@@ -239,7 +225,7 @@ class MidtransBank:
 
     async def pays(self, payment_id: str, telling: Telling, *, more_minor: int = 0) -> None:
         """Have a bank transfer arrive."""
-        with self._telling(payment_id, telling):
+        with self._teller.telling(payment_id, telling):
             if more_minor:
                 self._double.choose(payment_id).gross_amount += more_minor // _MINOR_PER_RUPIAH
             self._double.settle(payment_id)
@@ -250,15 +236,13 @@ class MidtransBank:
 
     async def declines(self, payment_id: str, telling: Telling) -> None:
         """Deny a card."""
-        with self._telling(payment_id, telling):
+        with self._teller.telling(payment_id, telling):
             self._double.choose(payment_id, "credit_card")
             self._double.deny(payment_id)
 
     async def tells_again(self, payment_id: str, telling: Telling) -> None:
         """Send the same notifications again, the last one first."""
-        with _as_told(self._double, telling):
-            for body in reversed(self._told[payment_id]):
-                self._double.send(body)
+        self._teller.tell_again(payment_id, telling)
 
     async def deliveries_pending(self) -> int:
         """Ask the double."""
@@ -271,16 +255,32 @@ class MidtransBank:
         given_back = sum(payment.refunded for payment in payments)
         return Money(taken * _MINOR_PER_RUPIAH, given_back * _MINOR_PER_RUPIAH)
 
+
+class _Teller:
+    """Has a double send what is done at it as the story wants, and send it again; `sent` is all that it ever made."""
+
+    def __init__(self, double: StripeDouble | MidtransDouble, sent: Sequence[bytes]) -> None:
+        self._double = double
+        self._sent = sent
+        self._told: dict[str, Sequence[bytes]] = {}
+
     @contextmanager
-    def _telling(self, payment_id: str, telling: Telling) -> Iterator[None]:
-        first = len(self._double.notifications)
+    def telling(self, payment_id: str, telling: Telling) -> Iterator[None]:
+        """Have what is done now told so; where it is repeated it also comes in the wrong order."""
+        first = len(self._sent)
         with _as_told(self._double, telling):
             self._double.hold_back()
             try:
                 yield
             finally:
                 self._double.deliver(lambda held: held[::-1] if telling.times > 1 else held)
-        self._told[payment_id] = self._double.notifications[first:]
+        self._told[payment_id] = self._sent[first:]
+
+    def tell_again(self, payment_id: str, telling: Telling) -> None:
+        """Send once more what was told last, the last one first."""
+        with _as_told(self._double, telling):
+            for body in reversed(self._told[payment_id]):
+                self._double.send(body)
 
 
 @contextmanager

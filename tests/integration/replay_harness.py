@@ -21,11 +21,11 @@ from shared.commands import OutgoingCommand, command, send
 from shared.database import Database
 from shared.envelope import Record
 from shared.ids import new_id
-from shared.kafka import Span, describe_group, list_committed_offsets, measure_topics, read_spans
+from shared.kafka import Span, list_committed_offsets, measure_topics, read_spans
 from shared.settings import KafkaSettings
 from tests.order_building import place_order
 from tests.order_database import stock_catalog
-from tests.services import TOPICS, running_services
+from tests.services import TOPICS, running_services, until_empty
 from tests.waiting import eventually
 
 GROUPS = {
@@ -83,15 +83,7 @@ class System:
             yield
             await self.settled()
         for group in GROUPS:
-            await self.until_empty(group)
-
-    async def until_empty(self, group: str) -> None:
-        """Wait until a group has no members."""
-
-        async def is_empty() -> bool:
-            return not (await describe_group(self.kafka, group)).is_active
-
-        await eventually(is_empty, what=f"{group} has no members")
+            await until_empty(self.kafka, group)
 
     async def settled(self) -> None:
         """Wait until every group has read everything and nothing waits in an outbox."""
